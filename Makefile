@@ -1,0 +1,83 @@
+# Everything here needs python3 (3.11 or newer) and make only; the rest is set up in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup setup-dev test lint types contracts unit cpu wheel lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Settings pass through the environment: LOADBAND_DURATION=15s make run"
+
+run: setup ## hold 60..70 % of this machine's CPUs, live, until Ctrl-C
+	@exec $(BIN)/loadband
+
+setup: .venv/.run ## make .venv with loadband in it
+
+setup-dev: .venv/.dev
+
+test: lint types contracts unit cpu wheel ## all tests; what is not installed here is skipped with a reason
+
+lint: setup-dev ## ruff: rules and format
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+
+types: setup-dev ## mypy --strict
+	@echo "== types"
+	@$(BIN)/mypy
+
+contracts: setup-dev ## the direction of the imports
+	@echo "== import contracts"
+	@$(BIN)/lint-imports --no-cache
+
+unit: setup-dev ## tests that don't burn, with coverage and its floor
+	@echo "== unit and property tests"
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest -m "not cpu and not container" $(PYTEST)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+cpu: setup-dev ## tests on real CPUs: some minutes, on an otherwise idle machine
+	@echo "== tests on real CPUs"
+	@$(BIN)/pytest -m "cpu and not container" $(PYTEST)
+
+wheel: setup-dev ## the wheel, built, installed into a clean environment and tried
+	@echo "== the wheel"
+	@rm -rf build/wheel && $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
+	@$(PYTHON) -m venv --clear build/wheel/venv
+	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/run.txt
+	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/loadband-*.whl
+	@cd build/wheel && LOADBAND_DURATION=4s LOADBAND_MIN=5 LOADBAND_MAX=95 LOADBAND_LISTEN=off venv/bin/loadband
+	@echo "the wheel holds a band for 4 s"
+
+lock: setup-dev ## resolve the dependencies anew into requirements/
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile $(UV) pyproject.toml -o requirements/run.txt
+	@$(BIN)/uv pip compile $(UV) --group build -o requirements/build.txt
+	@$(BIN)/uv pip compile $(UV) pyproject.toml --group dev -o requirements/dev.txt
+UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+clean: ## remove all that was made
+	rm -rf .venv build dist .coverage* .*_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "loadband needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "this Python came without venv: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "setting up .venv ..." >&2
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+.venv/.run: .venv/.made pyproject.toml requirements/run.txt requirements/build.txt
+	@$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements/dev.txt
+	@echo "setting up the tools for the tests ..." >&2
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,188 @@
+"""The composition root: parse, wire, run, exit code. It holds no other logic."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+from loadband import report
+from loadband.controller import Adaptive, Controller, Step
+from loadband.ending import Ending
+from loadband.metrics import Info, registry
+from loadband.quantities import Setpoint, Snapshot, State
+from loadband.regulator import Regulator, lease_of
+from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
+from loadband.server import Application, ListenError, Server
+from loadband.setpoint import SetpointCell
+from loadband.settings import REVISION, Asked, Loaded, OnEnd, Settings, SettingsError, help_text, load
+from loadband.settings import Controller as Law
+from loadband.workers import Workers
+
+OK, NOT_HELD, BAD_SETTINGS, FAILED = 0, 1, 2, 3
+OUTPUT_SECONDS = 1.0
+"""For the view or the log to say its last words; a blocked terminal or pipe gets no longer."""
+
+
+def main(ending: Ending) -> int:
+    """Run with `sys.argv` and `os.environ`; returns the exit code."""
+    try:
+        loaded = load(sys.argv[1:], os.environ)
+    except SettingsError as error:
+        return _refuse(error.problems)
+    if loaded is Asked.HELP:
+        return _show(help_text())
+    if loaded is Asked.VERSION:
+        return _show(f"loadband {version('loadband')}\n")
+    assert isinstance(loaded, Loaded)  # noqa: S101 - for the type checker
+    for warning in loaded.warnings:
+        _say(warning)
+    return _show(loaded.check_text() + "\n") if loaded.check else _start(loaded, ending)
+
+
+def _start(loaded: Loaded, ending: Ending) -> int:
+    try:
+        sensor = open_sensor(loaded.settings.scope, loaded.settings.max_effort)
+        reach = sensor.sample().reach
+    except (SensorError, UnreadableError) as error:
+        return _refuse([str(error)])
+    for warning in sensor.warnings:
+        _say(warning)
+    try:
+        return _run(loaded, sensor, reach, ending)
+    except ListenError as error:
+        return _refuse([f"LOADBAND_LISTEN={str(loaded.settings.listen)!r}: {error}"])
+
+
+def _run(loaded: Loaded, sensor: Sensor, reach: float, ending: Ending) -> int:
+    settings = loaded.settings
+    controller, period = _law(settings, reach)
+    workers = Workers(lease_of(settings.interval), settings.nice, period)
+    regulator = Regulator(
+        sensor,
+        controller,
+        workers,
+        SetpointCell(Setpoint(settings.band)),
+        interval=settings.interval,
+        scope=settings.scope,
+        steal=settings.steal,
+        duration=settings.duration,
+        exit_at_end=settings.on_end is OnEnd.EXIT,
+    )
+
+    def source() -> Snapshot | None:
+        return regulator.snapshot
+
+    with _server(settings, source, ending) as address, _output(loaded, source, address) as output:
+        try:
+            regulator.run(ending.wait)
+        except Exception:  # noqa: BLE001 - whatever it is, it is told and ends the run
+            traceback.print_exc()
+            ending.failed = True
+        code = _exit_code(ending, regulator.snapshot)
+        # What asks for readiness must not get it any more while the rest ends.
+        ending.ask()
+    if output.is_alive():
+        # Blocked for ever by a terminal or pipe that nobody reads; so would the interpreter's own end be.
+        os._exit(code)
+    return FAILED if ending.failed else code
+
+
+def _law(settings: Settings, reach: float) -> tuple[Controller, float | None]:
+    """The law, and the period of the workers' turns (seconds) where the law says it."""
+    if settings.controller is Law.ADAPTIVE:
+        return Adaptive(settings.steal, settings.workers), None
+    step = Step(settings.steal, settings.workers or max(math.ceil(reach), 1), settings.step, settings.sleep)
+    return step, step.turn
+
+
+def _exit_code(ending: Ending, snapshot: Snapshot | None) -> int:
+    if ending.failed:
+        return FAILED
+    expired = snapshot is not None and snapshot.verdict.state is State.EXPIRED
+    return NOT_HELD if expired and snapshot and not snapshot.counts.held else OK
+
+
+@contextmanager
+def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: Ending) -> Iterator[str | None]:
+    """Serve the metrics, where that is wanted; gives the URL.
+
+    Raises:
+        ListenError: where the address can't be had.
+    """
+    if settings.listen is None:
+        yield None
+        return
+    info = Info(
+        settings.scope,
+        settings.controller,
+        settings.steal,
+        version("loadband"),
+        os.environ.get(REVISION, ""),
+        platform.python_version(),
+    )
+    application = Application(
+        registry(source, info), source, version=version("loadband"), stopping=lambda: ending.asked
+    )
+    server = Server.open(application, settings.listen.host, settings.listen.port)
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.close()
+
+
+@contextmanager
+def _output(loaded: Loaded, source: Callable[[], Snapshot | None], address: str | None) -> Iterator[threading.Thread]:
+    """Show or log what happens, from a thread of its own; gives it: in a blocked write it may outlive this."""
+    metrics = f"{address}/metrics" if address else None
+    stop = threading.Event()
+    file = report.stdout()
+    if file.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from loadband import view  # noqa: PLC0415 - costs memory and time that only a terminal is worth
+
+        def show() -> None:
+            view.run(source, stop, metrics, file)
+    else:
+        from loadband import log  # noqa: PLC0415 - likewise
+
+        settings = loaded.settings
+        fields: dict[str, str | float] = {
+            "version": version("loadband"),
+            "band": str(settings.band),
+            "scope": settings.scope,
+            "controller": settings.controller,
+            "metrics": metrics or "off",
+        }
+
+        def show() -> None:
+            log.run(source, stop, file, level=settings.log_level, style=settings.log_format.value, settings=fields)
+
+    thread = threading.Thread(target=show, name="output", daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join(OUTPUT_SECONDS)
+
+
+def _show(text: str) -> int:
+    sys.stdout.write(text)
+    return OK
+
+
+def _say(sentence: str) -> None:
+    print(f"loadband: {sentence}", file=sys.stderr)  # noqa: T201 - for people, before there is a log
+
+
+def _refuse(problems: tuple[str, ...] | list[str]) -> int:
+    for problem in problems:
+        _say(problem)
+    return BAD_SETTINGS

@@ -1,0 +1,251 @@
+"""Structured log lines for when nobody watches: one when something changes and a summary every ten seconds.
+
+Never one a cycle: each topic may write a few lines at once and then one in ten seconds, which says how many changes
+were left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TextIO
+
+import structlog
+
+from loadband import report
+from loadband.quantities import Snapshot, State, Steal
+
+if TYPE_CHECKING:
+    import threading
+
+Fields = Mapping[str, object]
+
+POLL = 0.25
+"""Seconds between two looks at the snapshot."""
+SUMMARY = 10.0
+"""Seconds between two summaries, and between two lines of a topic that has used up its burst."""
+BURST = 3
+"""Lines that a topic may write one after the other."""
+ALARMING = frozenset({State.FAILSAFE, State.SATURATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the log; ratios are 0..1, amounts of CPU are CPUs, times are seconds."""
+
+    level: int
+    event: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """What a snapshot says of one topic: a line is due when `values` change."""
+
+    topic: str
+    event: str
+    values: Fields
+    baseline: Fields
+    """What is taken as said before the topic was first seen."""
+    level: int = logging.INFO
+    detail: Fields = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Topic:
+    said: Fields
+    seen: Fields
+    at: float
+    allowance: float = BURST
+    changes: int = 0
+
+
+class Journal:
+    """Decides what is worth a line. It reads no clock: the snapshots carry their own."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, _Topic] = {}
+        self._summed_up: Snapshot | None = None
+
+    def lines(self, snapshot: Snapshot) -> list[Line]:
+        """Return the lines that a snapshot is worth, after those that came before; most are worth none."""
+        lines = [line for fact in _facts(snapshot) if (line := self._tell(fact, snapshot.at))]
+        since = self._summed_up = self._summed_up or snapshot
+        if snapshot.at - since.at >= SUMMARY:
+            lines.append(Line(logging.INFO, "summary", _summary(since, snapshot)))
+            self._summed_up = snapshot
+        return lines
+
+    def _tell(self, fact: _Fact, at: float) -> Line | None:
+        topic = self._topics.setdefault(fact.topic, _Topic(fact.baseline, fact.baseline, at))
+        topic.allowance = min(BURST, topic.allowance + (at - topic.at) / SUMMARY)
+        topic.at = at
+        if fact.values != topic.seen:
+            topic.seen = fact.values
+            topic.changes += 1
+        if not topic.changes or topic.allowance < 1:
+            return None
+        was = {f"was_{name}": value for name, value in topic.said.items() if value not in (None, fact.values[name])}
+        left_out = {"changes_left_out": topic.changes - 1} if topic.changes > 1 else {}
+        topic.said = fact.values
+        topic.allowance -= 1
+        topic.changes = 0
+        return Line(fact.level, fact.event, {**fact.values, **was, **left_out, **fact.detail})
+
+
+def _facts(snapshot: Snapshot) -> Iterator[_Fact]:
+    state = snapshot.verdict.state
+    yield _Fact(
+        "state",
+        "state changed",
+        values={"state": str(state)},
+        baseline={"state": None},
+        level=logging.WARNING if state in ALARMING else logging.INFO,
+        detail={"why": snapshot.verdict.why, **_now(snapshot)},
+    )
+    band = snapshot.setpoint.band
+    asked = {"band_min_ratio": band.low, "band_max_ratio": band.high, "source": snapshot.setpoint.source}
+    yield _Fact("band", "band changed", values=asked, baseline=asked)
+    if snapshot.reading:
+        cpus = {"capacity_cpus": snapshot.reading.capacity, "reach_cpus": snapshot.reading.reach}
+        yield _Fact("capacity", "capacity changed", values=cpus, baseline=cpus)
+    workers = {"workers": snapshot.command.workers}
+    yield _Fact("workers", "workers changed", values=workers, baseline=workers)
+    for reason, dropped in snapshot.counts.failures.items():
+        yield _Fact(
+            f"dropped {reason}",
+            "readings dropped",
+            values={"reason": str(reason), "dropped_total": dropped},
+            baseline={"reason": str(reason), "dropped_total": 0},
+            level=logging.WARNING,
+        )
+    yield _Fact(
+        "restarts",
+        "worker replaced",
+        values={"worker_restarts_total": snapshot.counts.worker_restarts},
+        baseline={"worker_restarts_total": 0},
+        level=logging.WARNING,
+    )
+
+
+def _now(snapshot: Snapshot) -> Fields:
+    fields: dict[str, object] = {}
+    if snapshot.utilization is not None:
+        fields["utilization_ratio"] = round(snapshot.utilization, 4)
+    fields["effort_cpus"] = round(snapshot.command.effort, 4)
+    if snapshot.reading:
+        fields["reach_cpus"] = snapshot.reading.reach
+    fields["workers"] = snapshot.command.workers
+    return fields
+
+
+def _summary(since: Snapshot, snapshot: Snapshot) -> Fields:
+    """Describe the time between two snapshots: the ratios are means over it, the rest is of its end."""
+    then, now = since.counts, snapshot.counts
+    spent = {mode: getattr(now.cpu, mode) - getattr(then.cpu, mode) for mode in ("own", "other", "steal", "idle")}
+    observed, total = now.observed_seconds - then.observed_seconds, sum(spent.values())
+    fields: dict[str, object] = {"state": str(snapshot.verdict.state)}
+    if observed > 0 and total > 0:
+        ratios = {mode: seconds / total for mode, seconds in spent.items()}
+        busy = ratios["own"] + ratios["other"] + (ratios["steal"] if snapshot.steal is Steal.BUSY else 0)
+        fields["utilization_ratio"] = round(busy, 4)
+        fields |= {f"{mode}_ratio": round(ratio, 4) for mode, ratio in ratios.items()}
+        fields["in_band_ratio"] = round((now.in_band_seconds - then.in_band_seconds) / observed, 4)
+    fields["observed_seconds"] = round(observed, 2)
+    fields["effort_cpus"] = round(snapshot.command.effort, 4)
+    fields["workers"] = snapshot.command.workers
+    fields["overruns"] = now.overruns - then.overruns
+    return fields
+
+
+class _Inbox(logging.Handler):
+    """Keeps what libraries have to say until the log's own thread writes it: a blocked pipe is not their business."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: deque[logging.LogRecord] = deque(maxlen=100)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def lines(self) -> Iterator[Line]:
+        while self.records:
+            record = self.records.popleft()
+            yield Line(record.levelno, record.getMessage(), {"logger": record.name})
+
+
+@contextmanager
+def _libraries() -> Iterator[_Inbox]:
+    inbox = _Inbox()
+    logging.getLogger().addHandler(inbox)
+    try:
+        yield inbox
+    finally:
+        logging.getLogger().removeHandler(inbox)
+
+
+def _writer(file: TextIO, level: str, style: Literal["text", "json"]) -> Callable[[Line], None]:
+    order = ["timestamp", "level", "event"]
+    text = structlog.processors.LogfmtRenderer(key_order=order, bool_as_flag=False)
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(file),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer() if style == "json" else text,
+        ],
+    )
+
+    def write(line: Line) -> None:
+        # A full disk loses this line, never the load: the metrics go on telling. A reader that has left ends the run.
+        try:
+            logger.log(line.level, line.event, **line.fields)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass
+
+    return write
+
+
+def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
+    source: Callable[[], Snapshot | None],
+    stop: threading.Event,
+    file: TextIO,
+    *,
+    level: str = "info",
+    style: Literal["text", "json"] = "text",
+    settings: Fields | None = None,
+) -> None:
+    """Write the log until told to stop; for a thread of its own, which a blocked pipe may block.
+
+    The first line is `started`, with the settings; the last is `stopped`, with the summary of the whole run.
+
+    Args:
+        source: returns the latest snapshot, None before the first.
+        stop: ends the log, within `POLL` seconds.
+        file: where the lines go, one `write` each; see `report.stdout`.
+        level: the least that is written: debug, info, warning, error or critical.
+        style: `text` writes `key=value` pairs (logfmt), `json` one object a line.
+        settings: the fields of the first line.
+
+    Raises:
+        BrokenPipeError: if whoever read the log has left.
+        KeyError: if there is no such level.
+    """
+    write = _writer(file, level, style)
+    journal = Journal()
+    with _libraries() as inbox:
+        write(Line(logging.INFO, "started", settings or {}))
+        stopping = False
+        while not stopping:
+            stopping = stop.wait(POLL)
+            snapshot = source()
+            for line in (*(journal.lines(snapshot) if snapshot else ()), *inbox.lines()):
+                write(line)
+        end = {"held": snapshot.counts.held, "summary": report.summary(snapshot)} if snapshot else {}
+        write(Line(logging.INFO, "stopped", end))

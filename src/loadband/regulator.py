@@ -1,0 +1,303 @@
+"""The loop: sense, decide, act, publish, once an interval.
+
+It keeps deadlines on the monotonic clock, and everything from outside (clocks, waiting, sensor, workers) is handed in,
+so that the very same loop runs on a simulated machine.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from loadband.controller import Controller, judge
+from loadband.quantities import (
+    Carry,
+    Command,
+    Counts,
+    CpuSeconds,
+    Dropped,
+    DropReason,
+    Histogram,
+    Reading,
+    Sample,
+    Scope,
+    Setpoint,
+    Snapshot,
+    State,
+    Steal,
+    Verdict,
+)
+from loadband.sensor import UnreadableError, difference
+from loadband.setpoint import SetpointCell
+
+WINDOW = 1.0
+"""Seconds that everything published is over; the interval, where that is longer."""
+MAX_FAILURES = 3
+"""Samples in a row without a reading, after which nothing may burn."""
+DURATION_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Bounds of the histogram of cycle durations, seconds."""
+
+
+def lease_of(interval: float) -> float:
+    """Seconds for which a command is good, for a control interval in seconds."""
+    return max(3 * interval, 0.3)
+
+
+class Source(Protocol):
+    """What is measured; see `sensor.Sensor`."""
+
+    def sample(self) -> Sample:
+        """Look at the counters now.
+
+        Raises:
+            UnreadableError: they cannot be read or understood.
+        """
+        ...
+
+
+class Actuator(Protocol):
+    """What carries out a command; see `workers.Workers`."""
+
+    restarts: int
+
+    def apply(self, command: Command) -> None:
+        """Do from now on, for the length of a lease, what the command says."""
+        ...
+
+    def close(self) -> None:
+        """Stop burning for good."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The time of a machine: monotonic seconds, and seconds since the epoch."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+class Regulator:
+    """Holds the band of a setpoint on one machine.
+
+    Args:
+        sensor: what is measured.
+        controller: the law.
+        workers: what burns.
+        setpoint: the cell that holds the band of now; read once a cycle.
+        interval: the control period, seconds.
+        scope: for the snapshots.
+        steal: how stolen time counts.
+        duration: seconds after which nothing burns any more; 0 for ever.
+        exit_at_end: whether `run` returns then, or goes on idle.
+        clock: the machine's time.
+    """
+
+    def __init__(  # noqa: PLR0913 - the one place where all parts of the loop meet
+        self,
+        sensor: Source,
+        controller: Controller,
+        workers: Actuator,
+        setpoint: SetpointCell,
+        *,
+        interval: float,
+        scope: Scope,
+        steal: Steal = Steal.IDLE,
+        duration: float = 0.0,
+        exit_at_end: bool = True,
+        clock: Clock = Clock(),
+    ) -> None:
+        self._sensor = sensor
+        self._controller = controller
+        self._workers = workers
+        self._setpoint = setpoint
+        self._interval = interval
+        self._scope = scope
+        self._steal = steal
+        self._duration = duration
+        self._exit_at_end = exit_at_end
+        self._clock = clock
+        self._window_length = max(WINDOW, interval)
+        self._state = controller.start()
+        self._command = Command(0, 0.0)
+        self._samples: deque[Sample] = deque()
+        self._carry = Carry()
+        self._failures_in_row = 0
+        self._last_drop = Dropped(DropReason.UNREADABLE, "nothing was read yet")
+        self._counts = Counts(failures=dict.fromkeys(DropReason, 0))
+        self._bucket_counts = [0] * (len(DURATION_BOUNDS) + 1)
+        self._total_duration = 0.0
+        self._started = clock.monotonic()
+        self._started_wall = clock.wall()
+        self._window: Reading | None = None
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What the last cycle knew; None before the first. One reference: safe to read from any thread."""
+        return self._snapshot
+
+    def run(self, wait: Callable[[float], bool]) -> None:
+        """Regulate until told to stop, or until the duration is over; the workers are closed however it ends.
+
+        Args:
+            wait: waits for a number of seconds (>= 0) and says whether to stop.
+        """
+        try:
+            self._sense()
+            due = self._clock.monotonic()
+            stop = False
+            while not stop:
+                due += self._interval
+                stop = wait(max(due - self._clock.monotonic(), 0.0))
+                if stop:
+                    break
+                late = self._clock.monotonic() - due
+                if late > self._interval:
+                    # Skip what was missed: cycles in a row would only measure noise.
+                    self._counts = replace(self._counts, overruns=self._counts.overruns + 1)
+                    due += late
+                snapshot = self.cycle()
+                stop = snapshot.verdict.state is State.EXPIRED and self._exit_at_end
+        finally:
+            self._workers.close()
+
+    def cycle(self) -> Snapshot:
+        """Sense, decide, act and publish once."""
+        began = self._clock.monotonic()
+        setpoint = self._setpoint.read()
+        reading = self._sense()
+        expired = 0 < self._duration <= began - self._started
+        self._decide(reading, setpoint, expired=expired)
+        self._workers.apply(self._command)
+        self._window = window = self._look_back()
+        self._count(reading, window, setpoint)
+        verdict = self._judge(window, setpoint, expired=expired)
+        self._snapshot = self._publish(began, window, setpoint, verdict)
+        return self._snapshot
+
+    def _sense(self) -> Reading | None:
+        """Take a sample and hold it against the one before; None where that gives nothing to trust."""
+        previous = self._samples[-1] if self._samples else None
+        try:
+            now = self._sensor.sample()
+        except UnreadableError as error:
+            self._drop(Dropped(DropReason.UNREADABLE, str(error)))
+            return None
+        if previous is None:
+            self._samples.append(now)
+            return None
+        result = difference(previous, now, max_gap=max(1.0, 5 * self._interval), carry=self._carry)
+        if isinstance(result, Dropped):
+            self._carry = Carry()
+            self._samples.clear()
+            self._samples.append(now)
+            self._drop(result)
+            return None
+        self._samples.append(now)
+        # Keep what is needed to look back one window, and one sample more.
+        while len(self._samples) > 2 and now.at - self._samples[1].at >= self._window_length:  # noqa: PLR2004 - two ends
+            self._samples.popleft()
+        self._carry = result.carry
+        self._failures_in_row = 0
+        return result
+
+    def _drop(self, dropped: Dropped) -> None:
+        failures = dict(self._counts.failures)
+        failures[dropped.reason] += 1
+        self._counts = replace(self._counts, failures=failures)
+        self._failures_in_row += 1
+        self._last_drop = dropped
+
+    def _decide(self, reading: Reading | None, setpoint: Setpoint, *, expired: bool) -> None:
+        if expired or self._after_gap() or self._failures_in_row >= MAX_FAILURES:
+            # After a gap nothing is known of what goes on now: start anew from the next reading.
+            self._state = self._controller.start()
+            self._command = Command(0 if expired else self._command.workers, 0.0)
+        elif reading is not None:
+            self._state, self._command = self._controller.step(self._state, reading, setpoint)
+
+    def _after_gap(self) -> bool:
+        return self._failures_in_row > 0 and self._last_drop.reason is DropReason.GAP
+
+    def _look_back(self) -> Reading | None:
+        """What was measured over the last window, or as much of it as there is; None where nothing can be trusted."""
+        if self._failures_in_row >= MAX_FAILURES or self._after_gap():
+            return None
+        if self._failures_in_row or len(self._samples) < 2:  # noqa: PLR2004 - a difference needs two
+            return self._window  # one lost sample doesn't make what was seen before it untrue
+        now = self._samples[-1]
+        # The sample nearest to one window ago: half an interval early counts, or jitter makes every other one 1.1 s.
+        start = now.at - self._window_length
+        ats = [sample.at for sample in self._samples]
+        index = min(max(bisect.bisect(ats, start + self._interval / 2) - 1, 0), len(ats) - 2)
+        result = difference(self._samples[index], now, max_gap=float("inf"))
+        return result if isinstance(result, Reading) else None
+
+    def _count(self, reading: Reading | None, window: Reading | None, setpoint: Setpoint) -> None:
+        counts = self._counts
+        if reading is not None:
+            seconds = reading.dt * reading.capacity
+            cpu = counts.cpu
+            counts = replace(
+                counts,
+                cpu=CpuSeconds(
+                    own=cpu.own + reading.own * seconds,
+                    other=cpu.other + reading.other * seconds,
+                    steal=cpu.steal + reading.steal * seconds,
+                    idle=cpu.idle + reading.idle * seconds,
+                ),
+            )
+            # A window that is still filling would count the time before the first burst as out of band.
+            if window is not None and window.dt >= self._window_length - self._interval:
+                inside = window.utilization(self._steal) in setpoint.band
+                entered = inside or counts.in_band_seconds > 0
+                counts = replace(
+                    counts,
+                    observed_seconds=counts.observed_seconds + reading.dt,
+                    in_band_seconds=counts.in_band_seconds + inside * reading.dt,
+                    observed_since_entry=counts.observed_since_entry + entered * reading.dt,
+                )
+        self._counts = replace(
+            counts,
+            cycles=counts.cycles + 1,
+            band_changes=dict(self._setpoint.changes),
+            worker_restarts=self._workers.restarts,
+        )
+
+    def _judge(self, window: Reading | None, setpoint: Setpoint, *, expired: bool) -> Verdict:
+        if self._failures_in_row >= MAX_FAILURES:
+            return Verdict(State.FAILSAFE, f"no trustworthy reading, so we burn nothing: {self._last_drop.why}")
+        if expired:
+            return Verdict(State.EXPIRED, f"the duration of {self._duration:g} s is over: we burn nothing")
+        if window is None:
+            return Verdict(State.SETTLING, f"starting anew from the next reading: {self._last_drop.why}")
+        return judge(window, self._command, setpoint, self._steal)
+
+    def _publish(self, began: float, window: Reading | None, setpoint: Setpoint, verdict: Verdict) -> Snapshot:
+        utilization = window.utilization(self._steal) if window else None
+        took = self._clock.monotonic() - began
+        self._bucket_counts[bisect.bisect_left(DURATION_BOUNDS, took)] += 1
+        self._total_duration += took
+        return Snapshot(
+            at=began,
+            timestamp=self._clock.wall(),
+            started=self._started,
+            interval=self._interval,
+            setpoint=setpoint,
+            scope=self._scope,
+            steal=self._steal,
+            reading=window,
+            utilization=utilization,
+            in_band=utilization is not None and utilization in setpoint.band,
+            command=self._command,
+            verdict=verdict,
+            counts=self._counts,
+            durations=Histogram(DURATION_BOUNDS, tuple(self._bucket_counts), self._total_duration),
+            throttling=self._samples[-1].throttling if self._samples else None,
+            deadline=self._started_wall + self._duration if self._duration else None,
+        )

@@ -1,0 +1,57 @@
+"""What the live view and the log share: the stream they write to and the sentence they end with."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, TextIO
+
+from loadband.quantities import Steal
+
+if TYPE_CHECKING:
+    from loadband.quantities import Snapshot
+
+
+def stdout() -> TextIO:
+    """Open a second, unbuffered stream on standard output, for a thread that may get blocked on it.
+
+    A thread that hangs in `sys.stdout` holds its lock, which the interpreter needs to exit. This stream shares only
+    the file: whoever is blocked here blocks nobody else, nothing is kept for later, and what the terminal's encoding
+    lacks becomes a question mark. The caller closes it.
+
+    Raises:
+        OSError: if standard output is closed.
+    """
+    raw = io.FileIO(os.dup(1), "w")
+    return io.TextIOWrapper(raw, errors="replace", write_through=True)
+
+
+def summary(snapshot: Snapshot) -> str:
+    """Sum up a whole run in one line, for people.
+
+    The shares are means over everything that was observed; the share of time in the band counts from its first entry,
+    as `held` does.
+
+    Args:
+        snapshot: the last one.
+    """
+    counts, cpu, band = snapshot.counts, snapshot.counts.cpu, snapshot.setpoint.band
+    total = cpu.own + cpu.other + cpu.steal + cpu.idle
+    if counts.observed_seconds <= 0 or total <= 0:
+        return f"nothing observed in {snapshot.at - snapshot.started:.0f} s: {snapshot.verdict.why}"
+    if counts.in_band_seconds <= 0:
+        head = f"never in {band} in {counts.observed_seconds:.0f} s"
+    else:
+        share = counts.in_band_seconds / counts.observed_since_entry
+        words = "held" if counts.held else "not held: in"
+        head = f"{words} {band} for {100 * share:.1f} % of {counts.observed_since_entry:.0f} s"
+    busy = cpu.own + cpu.other + (cpu.steal if snapshot.steal is Steal.BUSY else 0)
+    parts = [f"mean {100 * busy / total:.1f} %", f"own {100 * cpu.own / total:.1f} %"]
+    if snapshot.reading:
+        capacity = snapshot.reading.capacity
+        parts[-1] += f" ({cpu.own / total * capacity:.2f} of {capacity:.4g} CPUs)"
+    parts.append(f"others {100 * cpu.other / total:.1f} %")
+    if cpu.steal / total >= 0.0005:  # noqa: PLR2004 - half of the last digit that would be printed
+        parts.append(f"steal {100 * cpu.steal / total:.1f} %")
+    overruns = "1 overrun" if counts.overruns == 1 else f"{counts.overruns} overruns"
+    return f"{head}; {', '.join(parts)}; {overruns}"

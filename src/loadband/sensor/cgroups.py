@@ -1,0 +1,287 @@
+"""Finds and reads the control groups that we are in: v1, v2, and both at once (cgroups(7)).
+
+/proc/self/cgroup names our group in each hierarchy, /proc/self/mountinfo says which part of a hierarchy is mounted
+where. Both are relative to the root of our cgroup namespace, so that a group is visible through a mount only if the
+mount's root is the group or one of its ancestors. A root such as `/../..` lies outside the namespace: the names on the
+way down from there are unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from loadband.quantities import Throttling
+from loadband.sensor.files import Look, UnreadableError, look, look_if_there, parse_cpu_list
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mounted hierarchy, or a part of one."""
+
+    root: PurePosixPath
+    """The group that the mount shows at its top."""
+    point: PurePosixPath
+    """Where, relative to `/`."""
+    kind: str
+    """The file system's type: `cgroup` (v1) or `cgroup2`."""
+    controllers: frozenset[str]
+    """Of a v1 hierarchy; among them other mount options, which do no harm."""
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """The cgroup mounts of /proc/self/mountinfo (proc_pid_mountinfo(5)); of two on one mount point the upper.
+
+    Raises:
+        ValueError: a line is garbled.
+    """
+    mounts = {}
+    for line in text.splitlines():
+        place, separator, filesystem = line.partition(" - ")
+        if not separator:
+            raise ValueError(f"no ' - ' in the line {line!r}")
+        _id, _parent, _device, root, point, *_ = place.split(" ")
+        kind, _source, options = filesystem.split(" ")
+        mounts[point] = Mount(_unescape(root), _unescape(point).relative_to("/"), kind, frozenset(options.split(",")))
+    return [mount for mount in mounts.values() if mount.kind in {"cgroup", "cgroup2"}]
+
+
+def parse_membership(text: str) -> dict[str, PurePosixPath]:
+    """Our group by controller, from /proc/self/cgroup; that of the v2 hierarchy has the empty name.
+
+    Raises:
+        ValueError: a line is garbled.
+    """
+    membership: dict[str, PurePosixPath] = {}
+    for line in text.splitlines():
+        _id, controllers, path = line.split(":", 2)
+        membership |= dict.fromkeys(controllers.split(","), PurePosixPath(path))
+    return membership
+
+
+def _unescape(path: str) -> PurePosixPath:
+    return PurePosixPath(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A control group that is visible from here."""
+
+    name: PurePosixPath
+    """As /proc/self/cgroup gives it: the same in all hierarchies for groups that belong together."""
+    path: Path
+    """Its directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A quota of CPU bandwidth, both in seconds, > 0."""
+
+    group: Group
+    quota: float
+    period: float
+
+    @property
+    def cpus(self) -> float:
+        """The quota in CPUs."""
+        return self.quota / self.period
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy(ABC):
+    """Our group and its visible ancestors in one hierarchy.
+
+    What reads a file raises UnreadableError if it is there and cannot be read or understood.
+    """
+
+    groups: tuple[Group, ...]
+    """Ours first, never empty."""
+
+    @abstractmethod
+    def is_root(self) -> bool:
+        """Whether our group is the root of the machine's hierarchy, not just that of a namespace."""
+
+    @abstractmethod
+    def limit(self, group: Group) -> Limit | None:
+        """A group's own quota; None where it has none."""
+
+    @abstractmethod
+    def usage(self, group: Group) -> Look[float]:
+        """Cumulative CPU-seconds of all in a group."""
+
+    @abstractmethod
+    def throttling(self, group: Group) -> Throttling:
+        """What bandwidth control has done to a group that has a quota."""
+
+    @abstractmethod
+    def cpus(self) -> frozenset[int] | None:
+        """The CPUs that our group may use; None where the cpuset controller is not at work."""
+
+
+class _V1(Hierarchy):
+    """A hierarchy of version 1, with one or some of the controllers cpu, cpuacct and cpuset."""
+
+    def is_root(self) -> bool:
+        return (self.groups[0].path / "release_agent").exists()  # a file that only the root has
+
+    def limit(self, group: Group) -> Limit | None:
+        quota = look_if_there(group.path / "cpu.cfs_quota_us", _parse_quota)
+        if quota is None:
+            return None
+        return Limit(group, quota, look(group.path / "cpu.cfs_period_us", _parse_microseconds).value)
+
+    def usage(self, group: Group) -> Look[float]:
+        return look(group.path / "cpuacct.usage", lambda text: 1e-9 * int(text))
+
+    def throttling(self, group: Group) -> Throttling:
+        keys = look(
+            group.path / "cpu.stat", lambda text: _parse_keys(text, "nr_periods", "nr_throttled", "throttled_time")
+        )
+        periods, throttled, nanoseconds = keys.value
+        return Throttling(periods, throttled, 1e-9 * nanoseconds)
+
+    def cpus(self) -> frozenset[int] | None:
+        return look_if_there(self.groups[0].path / "cpuset.effective_cpus", parse_cpu_list)
+
+
+class _V2(Hierarchy):
+    """The unified hierarchy; it counts usage in every group, even where its controllers are not at work."""
+
+    def is_root(self) -> bool:
+        return not (self.groups[0].path / "cgroup.events").exists()  # a file that only the root lacks
+
+    def limit(self, group: Group) -> Limit | None:
+        pair = look_if_there(group.path / "cpu.max", _parse_cpu_max)
+        return Limit(group, *pair) if pair else None
+
+    def usage(self, group: Group) -> Look[float]:
+        return look(group.path / "cpu.stat", lambda text: 1e-6 * _parse_keys(text, "usage_usec")[0])
+
+    def throttling(self, group: Group) -> Throttling:
+        keys = look(
+            group.path / "cpu.stat", lambda text: _parse_keys(text, "nr_periods", "nr_throttled", "throttled_usec")
+        )
+        periods, throttled, microseconds = keys.value
+        return Throttling(periods, throttled, 1e-6 * microseconds)
+
+    def cpus(self) -> frozenset[int] | None:
+        places = (group.path / "cpuset.cpus.effective" for group in self.groups)
+        return next((cpus for path in places if (cpus := look_if_there(path, parse_cpu_list))), None)
+
+
+def _parse_microseconds(text: str) -> float:
+    number = int(text)
+    if number <= 0:
+        raise ValueError(f"{number} us is not above 0")
+    return 1e-6 * number
+
+
+def _parse_quota(text: str) -> float | None:
+    return None if text == "-1\n" else _parse_microseconds(text)
+
+
+def _parse_cpu_max(text: str) -> tuple[float, float] | None:
+    quota, period = text.split()
+    return None if quota == "max" else (_parse_microseconds(quota), _parse_microseconds(period))
+
+
+def _parse_keys(text: str, *names: str) -> tuple[int, ...]:
+    """The named values of a flat keyed file: a name and a number on each line."""
+    values = dict(line.split(" ") for line in text.splitlines())
+    if missing := set(names) - set(values):
+        raise ValueError(f"no {' and no '.join(sorted(missing))}")
+    return tuple(int(values[name]) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """The control groups that we are in, as far as they are visible: found once, read each time."""
+
+    cpu: Hierarchy | None
+    """Where bandwidth is limited."""
+    accounting: Hierarchy | None
+    """Where usage is counted; with v1 it may be a hierarchy of its own."""
+    cpuset: Hierarchy | None
+
+    @classmethod
+    def visible(cls, root: Path) -> Cgroups:
+        """Find our groups.
+
+        Args:
+            root: the directory that holds `proc` and `sys`.
+
+        Raises:
+            UnreadableError: what says where they are is there and cannot be read or understood.
+        """
+        membership = look_if_there(root / "proc/self/cgroup", parse_membership) or {}
+        mounts = look(root / "proc/self/mountinfo", parse_mountinfo).value
+        return cls(*(find(controller, mounts, membership, root) for controller in ("cpu", "cpuacct", "cpuset")))
+
+    def limit(self) -> Limit | None:
+        """The tightest quota that holds us, the outermost of equal ones; None without any.
+
+        Raises:
+            UnreadableError: a file is there and cannot be read or understood. So do the other methods.
+        """
+        if self.cpu is None:
+            return None
+        limits = [limit for group in reversed(self.cpu.groups) if (limit := self.cpu.limit(group))]
+        return min(limits, key=lambda limit: limit.cpus, default=None)
+
+    def throttling(self, limit: Limit | None) -> Throttling | None:
+        """What bandwidth control has done to the group that has the limit; None without one."""
+        return self.cpu.throttling(limit.group) if self.cpu and limit else None
+
+    def usage(self, limit: Limit | None) -> Look[float]:
+        """Cumulative CPU-seconds of all that share the limit with us, else of our own group.
+
+        Raises:
+            UnreadableError: also where no hierarchy counts usage.
+        """
+        if self.accounting is None:
+            raise UnreadableError(
+                "CPU use is not counted by control group here: neither cpuacct nor cgroup2 is visible"
+            )
+        ours, *ancestors = self.accounting.groups
+        return self.accounting.usage(
+            next((group for group in ancestors if limit and group.name == limit.group.name), ours)
+        )
+
+    def cpus(self) -> frozenset[int] | None:
+        """The CPUs that the cpuset allows; None where none is visible."""
+        return self.cpuset.cpus() if self.cpuset else None
+
+
+def find(
+    controller: str, mounts: list[Mount], membership: dict[str, PurePosixPath], root: Path = Path("/")
+) -> Hierarchy | None:
+    """The hierarchy of a controller, through the mount that shows most of our ancestors.
+
+    A controller that is in a v1 hierarchy is not in the v2 one, so v1 is looked at first.
+
+    Args:
+        controller: `cpu`, `cpuacct` or `cpuset`.
+        mounts: all cgroup mounts.
+        membership: our group by controller.
+        root: the directory that the mount points are below.
+    """
+    v1 = [mount for mount in mounts if mount.kind == "cgroup" and controller in mount.controllers]
+    v2 = [mount for mount in mounts if mount.kind == "cgroup2"]
+    for version, name, candidates in (_V1, membership.get(controller), v1), (_V2, membership.get(""), v2):
+        chains = [_chain(name, mount, root) for mount in candidates if name]
+        if groups := max(chains, key=len, default=()):
+            return version(groups)
+    return None
+
+
+def _chain(name: PurePosixPath, mount: Mount, root: Path) -> tuple[Group, ...]:
+    """A group and its ancestors as far as a mount shows them; empty where it does not show the group."""
+    if not name.is_relative_to(mount.root):
+        return ()
+    inside = name.relative_to(mount.root)
+    top = root / mount.point
+    if ".." in inside.parts or not (top / inside).is_dir():
+        return ()
+    return tuple(Group(mount.root / part, top / part) for part in (inside, *inside.parents))

@@ -1,0 +1,178 @@
+"""The sensors, one a scope: each looks at the cumulative counters and says what may be used of the CPUs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loadband.quantities import Sample, Scope
+from loadband.sensor.cgroups import Cgroups
+from loadband.sensor.files import UnreadableError, look, parse_cpu_list
+from loadband.sensor.procstat import TICK, ProcStat
+
+if TYPE_CHECKING:
+    from loadband.sensor.cgroups import Limit
+    from loadband.sensor.procstat import CpuTimes
+
+
+class SensorError(Exception):
+    """The scope cannot be measured here; the message is one sentence for people."""
+
+
+class Sensor(ABC):
+    """Looks at a scope's CPUs.
+
+    Our control groups are found once: a process that is moved to others later must be started anew. All else is read
+    again for each sample, so that hotplug and changes of a quota or a cpuset show in the next one.
+    """
+
+    def __init__(self, cgroups: Cgroups, max_effort: float | None, root: Path) -> None:
+        self._cgroups = cgroups
+        self._max_effort = inf if max_effort is None else max_effort
+        self._root = root
+
+    @abstractmethod
+    def sample(self) -> Sample:
+        """Look at the counters now.
+
+        Raises:
+            UnreadableError: a file cannot be read or understood.
+        """
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the numbers leave out here now: sentences for people.
+
+        Raises:
+            UnreadableError: a file cannot be read or understood.
+        """
+        return [] if self._cgroups.cpu else ["no control group is visible: a CPU quota, if there is one, goes unseen"]
+
+    def _reach(self, limit: Limit | None, online: frozenset[int]) -> float:
+        """The most CPUs that we can burn."""
+        cpuset = self._cgroups.cpus()
+        return min(
+            len(os.sched_getaffinity(0)),
+            len(online),
+            inf if cpuset is None else len(cpuset),
+            inf if limit is None else limit.cpus,
+            self._max_effort,
+        )
+
+
+class _ProcStatSensor(Sensor):
+    """What is idle, from /proc/stat.
+
+    Idle time is exact there, cut to a tick; busy times are what the tick happened to meet.
+    """
+
+    def sample(self) -> Sample:
+        limit = self._cgroups.limit()
+        stat = look(self._root / "proc/stat", self._parse)
+        cpus, times, quantum = stat.value
+        return Sample(
+            at=stat.at,
+            cpus=cpus,
+            capacity=len(cpus),
+            reach=self._reach(limit, cpus),
+            own=stat.own,
+            quantum=quantum,
+            ticks=times.total,
+            idle=times.idle,
+            iowait=times.iowait,
+            steal=times.steal,
+            throttling=self._cgroups.throttling(limit),
+            source=str(stat.path),
+        )
+
+    @abstractmethod
+    def _parse(self, text: str) -> tuple[frozenset[int], CpuTimes, float]:
+        """The CPUs of the scope, their times, and how far these are cut."""
+
+
+class _Host(_ProcStatSensor):
+    """The machine, or what lxcfs shows of it."""
+
+    def _parse(self, text: str) -> tuple[frozenset[int], CpuTimes, float]:
+        stat = ProcStat.parse(text)
+        return frozenset(stat.each), stat.machine(), TICK
+
+
+class _Cpuset(_ProcStatSensor):
+    """The CPUs that this process may use."""
+
+    def _parse(self, text: str) -> tuple[frozenset[int], CpuTimes, float]:
+        stat = ProcStat.parse(text)
+        cpus = os.sched_getaffinity(0) & stat.each.keys()
+        if not cpus:
+            raise ValueError("none of the CPUs that we may use is in it (lxcfs numbers them anew: use the scope host)")
+        return frozenset(cpus), stat.of(cpus), TICK * len(cpus)
+
+
+class _Container(Sensor):
+    """Our control group against its limit.
+
+    The use of others shows up to a tick late on each CPU that they run on, as does that of our other threads.
+    """
+
+    @property
+    def warnings(self) -> list[str]:
+        unlimited = ["no CPU limit is visible: the container's capacity is its reach"]
+        return super().warnings + ([] if self._cgroups.limit() else unlimited)
+
+    def sample(self) -> Sample:
+        limit = self._cgroups.limit()
+        online = look(self._root / "sys/devices/system/cpu/online", parse_cpu_list).value
+        reach = self._reach(limit, online)
+        usage = self._cgroups.usage(limit)
+        return Sample(
+            at=usage.at,
+            cpus=online,
+            capacity=limit.cpus if limit else reach,
+            reach=reach,
+            own=usage.own,
+            quantum=TICK,
+            ticks=usage.value,
+            busy=usage.value,
+            throttling=self._cgroups.throttling(limit),
+            quota=limit.quota if limit else 0.0,
+            source=str(usage.path),
+        )
+
+
+_SENSORS: dict[Scope, type[_Host | _Cpuset | _Container]] = {
+    Scope.HOST: _Host,
+    Scope.CPUSET: _Cpuset,
+    Scope.CONTAINER: _Container,
+}
+
+
+def open_sensor(scope: Scope, max_effort: float | None, root: Path = Path("/")) -> Sensor:
+    """Make the sensor of a scope, and see that it works.
+
+    Args:
+        scope: whose CPUs to look at.
+        max_effort: our own ceiling of reach, CPUs, > 0.
+        root: the directory that holds `proc` and `sys`.
+
+    Raises:
+        SensorError: the scope cannot be measured here.
+    """
+    if sys.platform != "linux":
+        raise SensorError(f"CPU use is measured through Linux's /proc and control groups, and this is {sys.platform}")
+    try:
+        cgroups = Cgroups.visible(root)
+        if scope is Scope.CONTAINER and cgroups.accounting and cgroups.accounting.is_root():
+            raise SensorError(
+                "we run in the machine's root control group, where our use cannot be told from the host's: "
+                "use the scope host, or start in a container"
+            )
+        sensor = _SENSORS[scope](cgroups, max_effort, root)
+        sensor.sample()
+    except UnreadableError as error:
+        raise SensorError(str(error)) from error
+    return sensor

@@ -1,0 +1,627 @@
+"""What the user may set: one table of declarations, and how a run's settings come from it.
+
+Each variable's name, default, unit, range and help stand once, in `DECLARATIONS`. The parsing, the flags, `--help` and
+`--check` all derive from that table. A new setting is one declaration there and one field of `Settings`.
+
+Every value is a text until one parser has read it, wherever it came from. So a rule and its message are the same for
+a variable, a flag, one of the five numbers and a default. Nothing here prints, exits or burns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import enum
+import ipaddress
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
+
+from environs import Env, EnvValidationError, ValidationError, validate
+
+from loadband.quantities import Band, Scope, Steal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PREFIX = "LOADBAND_"
+DEFAULT_PORT = 10670
+"""A port that is free in Prometheus' allocation list."""
+
+FIVE_NUMBERS = ("MIN", "MAX", "WORKERS", "STEP", "SLEEP_MS")
+"""The settings that the ancestor's positional numbers give, in its order."""
+
+
+class Controller(enum.StrEnum):
+    """The law by which effort follows utilization."""
+
+    ADAPTIVE = "adaptive"
+    STEP = "step"
+
+
+class OnEnd(enum.StrEnum):
+    """What happens when DURATION is over."""
+
+    EXIT = "exit"
+    IDLE = "idle"
+
+
+class LogLevel(enum.StrEnum):
+    """The least severe log lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(enum.StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the server listens."""
+
+    host: str
+    """A name or an address; an IPv6 address stands without its brackets."""
+    port: int
+    """0..65535; 0 lets the kernel choose."""
+
+    def __str__(self) -> str:
+        """As it is written: `host:port` or `[::]:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a run, in inside units: ratios, seconds, CPUs."""
+
+    band: Band
+    scope: Scope
+    controller: Controller
+    interval: float
+    """The control period, seconds."""
+    workers: int | None
+    """Threads, the step law's initial number; None for ceil(reach)."""
+    step: int
+    """Threads that the step law adds or removes at a time."""
+    sleep: float
+    """Seconds that a worker of the step law sleeps between two bursts."""
+    max_effort: float | None
+    """A ceiling of our own, CPUs; None for none."""
+    steal: Steal
+    nice: int
+    duration: float
+    """Seconds; 0 for ever."""
+    on_end: OnEnd
+    listen: Listen | None
+    """None for no server."""
+    log_level: LogLevel
+    log_format: LogFormat
+
+
+class Parser(Protocol):
+    """Reads a text into a value in inside units."""
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in `--help`."""
+        ...
+
+    @property
+    def allowed(self) -> str:
+        """What a text must be, with range and unit, as the end of a sentence."""
+        ...
+
+    def __call__(self, text: str) -> object:
+        """The value.
+
+        Raises:
+            ValidationError: where the text is not what is allowed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How people write a quantity."""
+
+    name: str
+    factors: Mapping[str, str]
+    """By suffix, what one of it is in the inside unit; decimal, so that 57 % is 0.57 and not 0.5700000000000001."""
+    example: str = ""
+
+
+# The bounds on digits only keep absurd texts from being computed with; all ranges are far inside.
+_NUMBER = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(?P<suffix>[a-z%]*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A decimal number with a unit's suffix, between two bounds that are written in the same way, both included."""
+
+    unit: Unit
+    low: str
+    high: str
+    whole: bool = False
+
+    @property
+    def metavar(self) -> str:
+        """The unit's name."""
+        return self.unit.name.upper()
+
+    @property
+    def allowed(self) -> str:
+        """Range, unit and examples."""
+        number = "a whole number " if self.whole else ""
+        example = f", written as {self.unit.example}" if self.unit.example else ""
+        return f"{number}{self.low}..{self.high} ({self.unit.name}){example}"
+
+    def __call__(self, text: str) -> float:
+        """The number in inside units; an int where it must be whole.
+
+        Raises:
+            ValidationError: where the text is no such number.
+        """
+        error = f"must be {self.allowed}"
+        value = self._scaled(text)
+        if value is None or (self.whole and value % 1):
+            raise ValidationError(error)
+        validate.Range(self._scaled(self.low), self._scaled(self.high), error=error)(value)
+        return int(value) if self.whole else float(value)
+
+    def _scaled(self, text: str) -> Decimal | None:
+        match = _NUMBER.fullmatch(text)
+        if match is None or match["suffix"] not in self.unit.factors:
+            return None
+        return Decimal(match["number"]) * Decimal(self.unit.factors[match["suffix"]])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One word of an enumeration; upper case is as good."""
+
+    words: type[enum.StrEnum]
+
+    @property
+    def metavar(self) -> str:
+        """WORD: the words themselves stand in `allowed`."""
+        return "WORD"
+
+    @property
+    def allowed(self) -> str:
+        """The words."""
+        *first, last = self.words
+        return f"{', '.join(first)} or {last}"
+
+    def __call__(self, text: str) -> enum.StrEnum:
+        """The member of the enumeration.
+
+        Raises:
+            ValidationError: where the text is none of the words.
+        """
+        validate.OneOf(list(self.words), error=f"must be {self.allowed}")(text.lower())
+        return self.words(text.lower())
+
+
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", re.ASCII)
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# RFC 1123: the last label isn't a number, so that 300.1.1.1 is a wrong address and not a strange name.
+_HOST_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.ASCII)
+_LAST_PORT = 65535
+
+
+class Address:
+    """Where to listen, or `off`."""
+
+    metavar = "ADDRESS"
+    allowed = f"host:port or [::]:port with a port of 0..{_LAST_PORT} (0: any free one), or off"
+
+    def __call__(self, text: str) -> Listen | None:
+        """Host and port, None for `off`.
+
+        Raises:
+            ValidationError: where the text is neither.
+        """
+        if text.lower() == "off":
+            return None
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > _LAST_PORT or not self._is_host(match["host"], match["v6"]):
+            raise ValidationError(f"must be {self.allowed}")
+        return Listen(match["host"] or match["v6"], int(match["port"]))
+
+    @staticmethod
+    def _is_host(host: str | None, v6: str | None) -> bool:
+        try:
+            ipaddress.IPv4Address(host) if v6 is None else ipaddress.IPv6Address(v6)
+        except ValueError:
+            return host is not None and _HOST_NAME.fullmatch(host) is not None
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """All there is to know of one setting."""
+
+    name: str
+    """Without the prefix."""
+    default: str | None
+    """As the user would write it: it goes through the parser like any other text. None: `Settings` has None."""
+    parser: Parser
+    help: str
+    instead: str = "none"
+    """What stands for a default of None, for people."""
+    secret: bool = False
+    """Never shown, and without a flag: everybody on the machine can read a command line."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name
+
+    @property
+    def flag(self) -> str:
+        """The flag that overrides the variable."""
+        return "--" + self.name.lower().replace("_", "-")
+
+    @property
+    def field(self) -> str:
+        """Its field in `Settings`, where times are seconds and no name says so."""
+        return self.name.lower().removesuffix("_ms")
+
+    @property
+    def shown_default(self) -> str:
+        """The default for people."""
+        return self.instead if self.default is None else self.default
+
+
+PERCENT = Unit("percent", {"": "0.01", "%": "0.01"}, "60 or 60%")
+TIME = Unit("time", {"": "1", "ms": "0.001", "s": "1", "m": "60", "h": "3600"}, "500ms, 1.5s, 2m or 1h; 10 is 10s")
+MILLISECONDS = Unit("milliseconds", {"": "0.001"})
+CPUS = Unit("CPUs", {"": "1", "m": "0.001"}, "1.5 or 250m")
+THREADS = Unit("threads", {"": "1"})
+NICENESS = Unit("niceness", {"": "1"})
+
+DECLARATIONS = (
+    Declaration("MIN", "60", Number(PERCENT, "0", "100"), "The lower edge of the band; less than MAX."),
+    Declaration("MAX", "70", Number(PERCENT, "0", "100"), "The upper edge of the band."),
+    Declaration(
+        "SCOPE",
+        "host",
+        Choice(Scope),
+        "Whose utilization: the machine's, that of the CPUs this process may use, or our cgroup's against its limit.",
+    ),
+    Declaration(
+        "CONTROLLER",
+        "adaptive",
+        Choice(Controller),
+        "The law: adaptive knows what effort does to the machine; step is the ancestor's, threads added and removed.",
+    ),
+    Declaration("INTERVAL", "100ms", Number(TIME, "50ms", "5s"), "The control period."),
+    Declaration(
+        "WORKERS",
+        None,
+        Number(THREADS, "1", "1024", whole=True),
+        "How many threads burn; the step law's initial number. More than there are CPUs makes CPU pressure (PSI).",
+        instead="ceil(reach)",
+    ),
+    Declaration(
+        "STEP", "1", Number(THREADS, "1", "1024", whole=True), "Step law only: the threads added or removed at a time."
+    ),
+    Declaration(
+        "SLEEP_MS", "10", Number(MILLISECONDS, "0", "10000"), "Step law only: a thread's sleep between bursts of 1 ms."
+    ),
+    Declaration("MAX_EFFORT", None, Number(CPUS, "1m", "1024"), "A ceiling of our own to what is burnt."),
+    Declaration(
+        "STEAL",
+        "idle",
+        Choice(Steal),
+        "How time that the hypervisor took counts: idle as load-aware schedulers have it, or busy.",
+    ),
+    Declaration(
+        "NICE",
+        "0",
+        Number(NICENESS, "0", "19", whole=True),
+        "Of the burning threads. Guards processes beside us, not other pods: the cgroup's weight (requests) does that.",
+    ),
+    Declaration("DURATION", "0", Number(TIME, "0", "8760h"), "How long to hold the band; 0 for ever."),
+    Declaration("ON_END", "exit", Choice(OnEnd), "After DURATION: exit, or idle (stay up and ready, burn nothing)."),
+    Declaration("LISTEN", f"0.0.0.0:{DEFAULT_PORT}", Address(), "Where /metrics and the probes answer."),
+    Declaration("LOG_LEVEL", "info", Choice(LogLevel), "The least severe log lines that are written."),
+    Declaration("LOG_FORMAT", "text", Choice(LogFormat), "How log lines are written."),
+)
+
+REVISION = f"{PREFIX}REVISION"
+"""Which commit an image was built from; the image sets it, for `build_info`. No setting: nobody chooses it."""
+# Kubernetes gives the first two to every pod beside a Service named loadband; no setting may have such a name.
+_NOT_OURS = (f"{PREFIX}PORT", f"{PREFIX}SERVICE_", REVISION)
+
+_USAGE = f"loadband [--SETTING VALUE ...] [--check]\n       loadband {' '.join(FIVE_NUMBERS)}"
+_DESCRIPTION = f"""\
+Holds a machine's CPU utilization inside a band and exports what it does to Prometheus.
+
+Every setting is an environment variable, and a flag that overrides it; an empty one counts as unset. The five numbers
+{" ".join(FIVE_NUMBERS)} select the step law."""
+_EPILOG = """\
+exit codes:
+  0      ok, or the band was held for DURATION (in it for 95 % of the time after first reaching it)
+  1      the band was not held for DURATION
+  2      bad settings
+  3      internal failure
+  128+n  ended by a second signal n
+
+examples:
+  loadband                                    hold 60..70 % of this machine until Ctrl-C
+  loadband --min 40 --max 50% --duration 10m  then exit with 0 if the band was held
+  LOADBAND_SCOPE=container loadband --check   show the settings and where each came from
+  loadband 60 70 10 2 10                      as the ancestor: 10 threads, 2 at a time, sleeping 10 ms"""
+
+
+class SettingsError(Exception):
+    """All that is wrong with what was given, one line each: where, the value (never a secret), what is allowed."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class Origin(enum.StrEnum):
+    """Where a value came from."""
+
+    DEFAULT = "default"
+    VARIABLE = "environment variable"
+    NUMBERS = "five numbers"
+    FLAG = "flag"
+
+
+_LONGEST_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A setting's text and where it came from."""
+
+    declaration: Declaration
+    text: str | None
+    """None only as a default."""
+    origin: Origin
+
+    @property
+    def shown(self) -> str:
+        """The text for people; never a secret's."""
+        if self.text is None:
+            return self.declaration.instead
+        return "(secret)" if self.declaration.secret else self.text
+
+    def __str__(self) -> str:
+        """Where and what, on one line: `LOADBAND_MIN='5x'`."""
+        name = self.declaration.variable
+        if self.origin is Origin.FLAG:
+            name = self.declaration.flag
+        elif self.origin is Origin.NUMBERS:
+            name = f"five numbers, {self.declaration.name}"
+        default = " (default)" if self.origin is Origin.DEFAULT else ""
+        return f"{name}={_quoted(self.shown)}{default}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings of a run, and how they came about."""
+
+    settings: Settings
+    given: tuple[Given, ...]
+    """In the order of `DECLARATIONS`."""
+    warnings: tuple[str, ...]
+    """One line each."""
+    check: bool
+    """Whether only `--check` was asked for."""
+
+    def check_text(self) -> str:
+        """The effective settings and where each came from, a line each: the output of `--check`."""
+        name_width = max(len(given.declaration.variable) for given in self.given)
+        shown_width = max(len(given.shown) for given in self.given)
+        return "\n".join(
+            f"{given.declaration.variable:{name_width}}  {given.shown:{shown_width}}  {given.origin}"
+            for given in self.given
+        )
+
+
+class Asked(enum.Enum):
+    """What the user wants to read instead of a run, whatever the settings are."""
+
+    HELP = enum.auto()
+    VERSION = enum.auto()
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded | Asked:
+    """The settings from a command line (without the program's name) and an environment.
+
+    A flag overrides a variable. The five numbers override variables too, and select the step law.
+
+    Raises:
+        SettingsError: with all that is wrong.
+    """
+    namespace, rest = _parser(nargs="?").parse_known_args(argv)
+    if namespace.help:
+        return Asked.HELP
+    if namespace.version:
+        return Asked.VERSION
+
+    numbers, problems = _positional(rest)
+    flags: dict[str, str | None] = {d.name: getattr(namespace, d.name) for d in DECLARATIONS if d.name in namespace}
+    given = {d.name: _chosen(d, flags, numbers, environ) for d in DECLARATIONS}
+    problems += [
+        f"{d.flag}: has no value; must be {d.parser.allowed}"
+        for d in DECLARATIONS
+        if d.name in flags and flags[d.name] is None
+    ]
+    problems += [
+        f"{given[name]}: contradicts {Given(given[name].declaration, number, Origin.NUMBERS)}; give one of the two"
+        for name, number in numbers.items()
+        if given[name].origin is Origin.FLAG and given[name].text != number
+    ]
+    values, bad = _parsed(given)
+    problems += bad
+    low, high = values.pop("min", None), values.pop("max", None)
+    if low is not None and high is not None and low >= high:
+        problems.append(f"{given['MIN']} with {given['MAX']}: MIN must be less than MAX")
+    if problems:
+        raise SettingsError(problems)
+
+    settings = Settings(band=Band(low, high), **values)
+    return Loaded(
+        settings, tuple(given.values()), (*_unknown(environ), *_without_effect(settings, given)), namespace.check
+    )
+
+
+def help_text() -> str:
+    """Usage, every setting with unit, range, default and variable, exit codes and examples."""
+    return _parser(nargs=None).format_help()
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, whose own errors are ours. All that is left to it is a value for a switch, as in --check=yes."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError([f"{message}; loadband --help says what is allowed"])
+
+
+def _parser(*, nargs: str | None) -> _Parser:
+    """The flags; all of them take a text.
+
+    With nargs="?" a flag without its value is None, one problem among others: argparse itself would stop there.
+    """
+    parser = _Parser(
+        prog="loadband",
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    group = parser.add_argument_group("settings")
+    for d in DECLARATIONS:
+        if not d.secret:
+            text = f"{d.help} {d.variable}: {d.parser.allowed}; default {d.shown_default}."
+            group.add_argument(
+                d.flag,
+                dest=d.name,
+                nargs=nargs,
+                default=argparse.SUPPRESS,
+                metavar=d.parser.metavar,
+                help=text.replace("%", "%%"),
+            )
+    switches = parser.add_argument_group("instead of a run")
+    switches.add_argument("--check", action="store_true", help="Print the settings and where each came from.")
+    switches.add_argument("-h", "--help", action="store_true", help="Print this.")
+    switches.add_argument("--version", action="store_true", help="Print the version.")
+    return parser
+
+
+def _positional(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The five numbers by setting, or nothing; and what is wrong with all that is no known flag."""
+    words = [word for word in rest if word != "--"]
+    # A negative number is a bad number, not a flag.
+    unknown = [word.partition("=")[0] for word in words if word.startswith("-") and not word[1:2].isdigit()]
+    if unknown:
+        # The other words may be an unknown flag's value, even a secret: say nothing of them.
+        known = {d.name: d.flag for d in DECLARATIONS if not d.secret}
+        names = [flag.strip("-").replace("-", "_").upper() for flag in unknown]
+        return {}, [
+            f"{_quoted(flag)}: unknown flag{_nearest(name, known)}" for flag, name in zip(unknown, names, strict=True)
+        ]
+    if words and len(words) != len(FIVE_NUMBERS):
+        shown = _quoted(" ".join(words))
+        return {}, [f"{shown}: must be five numbers, {' '.join(FIVE_NUMBERS)}, or none; {len(words)} were given"]
+    return dict(zip(FIVE_NUMBERS, words, strict=True)) | {"CONTROLLER": "step"} if words else {}, []
+
+
+def _chosen(
+    d: Declaration, flags: Mapping[str, str | None], numbers: Mapping[str, str], environ: Mapping[str, str]
+) -> Given:
+    """The text that counts for a setting."""
+    if flag := (flags.get(d.name) or "").strip():
+        return Given(d, flag, Origin.FLAG)
+    if d.name in numbers:
+        return Given(d, numbers[d.name], Origin.NUMBERS)
+    if variable := environ.get(d.variable, "").strip():
+        return Given(d, variable, Origin.VARIABLE)
+    return Given(d, d.default, Origin.DEFAULT)
+
+
+class _Texts(Env):
+    """environs over the texts that were given, wherever they came from.
+
+    environs knows `os.environ` only, where a flag is not. Its own `FileAwareEnv` overrides the same method. The other
+    ways in are worse: what is put into its `_environ` loses against `os.environ`, and changing `os.environ` itself
+    would change it for everybody.
+    """
+
+    def __init__(self, given: Mapping[str, Given]) -> None:
+        super().__init__(eager=False)
+        self._given = given
+        self.add_parser("setting", lambda text, parser: parser(text))
+
+    def _get_value(self, env_key: str, default: object) -> Any:
+        given = self._given.get(env_key)
+        return default if given is None else given.text
+
+
+def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
+    """The values by field of `Settings`, None for the bad ones; and a line for each of these."""
+    texts = _Texts(given)
+    values = {
+        g.declaration.field: None if g.text is None else texts.setting(name, parser=g.declaration.parser)
+        for name, g in given.items()
+    }
+    try:
+        texts.seal()
+    except EnvValidationError as error:
+        # It is a list where a single value was parsed eagerly.
+        messages = cast("Mapping[str, list[str]]", error.error_messages)
+        return values, [f"{given[name]}: {' '.join(said)}" for name, said in messages.items()]
+    return values, []
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable that has our prefix and is no setting."""
+    known = {d.name: d.variable for d in DECLARATIONS}
+    return [
+        f"{_quoted(variable)}: unknown variable, ignored{_nearest(variable.removeprefix(PREFIX), known)}"
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and variable not in known.values() and not variable.startswith(_NOT_OURS)
+    ]
+
+
+def _without_effect(settings: Settings, given: Mapping[str, Given]) -> list[str]:
+    """A line for each setting that was given and changes nothing."""
+    reasons: dict[str, str] = {}
+    if settings.controller is not Controller.STEP:
+        reasons |= dict.fromkeys(("STEP", "SLEEP_MS"), "it is for CONTROLLER=step only")
+    if not settings.duration:
+        reasons["ON_END"] = "it needs a DURATION"
+    return [
+        f"{given[name]}: has no effect, {reason}"
+        for name, reason in reasons.items()
+        if given[name].origin is not Origin.DEFAULT
+    ]
+
+
+def _nearest(name: str, known: Mapping[str, str]) -> str:
+    """The end of a sentence that offers what is known by a name most like this one.
+
+    Names are compared without prefix and dashes, which would make any two of them alike.
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {known[near[0]]}?" if near else "; loadband --help lists them all"
+
+
+def _quoted(text: str) -> str:
+    """A text from outside on one line of bounded length, whatever is in it."""
+    return repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "...")

@@ -1,0 +1,213 @@
+"""A simulated machine with a clock of its own, on which the real loop and the real laws run without sleeping."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from loadband.controller import Adaptive, Controller
+from loadband.quantities import Band, Command, Sample, Scope, Setpoint, Snapshot
+from loadband.regulator import Clock, Regulator, lease_of
+from loadband.sensor import UnreadableError
+from loadband.setpoint import SetpointCell
+
+TICK = 0.01
+"""Seconds that the plant moves at once."""
+
+
+class Plant:
+    """CPUs shared fairly by neighbours and regulators, with counters like the kernel's.
+
+    Args:
+        cpus: number of CPUs.
+        others: CPUs that everybody else asks for at a time (seconds).
+        quantum: step of the idle counter, CPU-seconds.
+        noise: standard deviation of the others' demand, CPUs.
+    """
+
+    def __init__(
+        self,
+        cpus: int = 2,
+        others: Callable[[float], float] = lambda _: 0.0,
+        quantum: float = 0.01,
+        noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.cpus = cpus
+        self.others = others
+        self.quantum = quantum
+        self.now = 1000.0
+        self.idle = 5000.0
+        self.burners: list[Burner] = []
+        self.history: list[tuple[float, float]] = [(0.0, 0.0)]
+        """Seconds since the start, and CPU-seconds used by all until then, every tick."""
+        self._noise = noise
+        self._random = random.Random(seed)
+        self._used = 0.0
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(monotonic=lambda: self.now, wall=lambda: 1.7e9 + self.now)
+
+    @property
+    def elapsed(self) -> float:
+        return self.now - 1000.0
+
+    def advance(self, until: float) -> None:
+        """Let time pass until a moment of the plant's monotonic clock."""
+        while self.now < until - 1e-9:
+            dt = min(TICK, until - self.now)
+            noise = self._random.gauss(0, self._noise) if self._noise else 0.0
+            others = min(max(self.others(self.elapsed) + noise, 0.0), self.cpus)
+            demands = [burner.demand(self.now) for burner in self.burners]
+            total = others + sum(demands)
+            share = min(1.0, self.cpus / total) if total else 1.0
+            for burner, demand in zip(self.burners, demands, strict=True):
+                burner.own += demand * share * dt
+            self._used += total * share * dt
+            self.idle += (self.cpus - total * share) * dt
+            self.now += dt
+            self.history.append((self.elapsed, self._used))
+
+    def jump(self, seconds: float) -> None:
+        """A pause of the whole machine but for its clock."""
+        self.now += seconds
+        self.history.append((self.elapsed, self._used))
+
+    def windows(self, since: float, until: float = math.inf, width: float = 1.0) -> list[tuple[float, float]]:
+        """Start (seconds since the plant's) and true utilization of windows that slide by 100 ms."""
+        found = []
+        steps = round(width / TICK)
+        for index in range(0, len(self.history) - steps, 10):
+            (start, used), (end, used_then) = self.history[index], self.history[index + steps]
+            if since - 1e-6 <= start and end <= until + 1e-6:
+                found.append((start, (used_then - used) / (end - start) / self.cpus))
+        return found
+
+    def mean_error(self, target: float, since: float, until: float = math.inf) -> float:
+        """Mean absolute error of the 1-s windows against a target, ratios."""
+        errors = [abs(utilization - target) for _, utilization in self.windows(since, until)]
+        return sum(errors) / len(errors)
+
+    def settled(self, band: Band, event: float, hold: float = 10.0) -> float:
+        """Seconds from an event to the first 1-s window from which on the next `hold` seconds are in the band."""
+        windows = self.windows(event)
+        for index, (start, _) in enumerate(windows):
+            rest = [u for s, u in windows[index:] if s <= start + hold]
+            if windows[-1][0] >= start + hold and all(utilization in band for utilization in rest):
+                return start - event
+        return math.inf
+
+
+@dataclass
+class Burner:
+    """The sensor and the workers of one regulator on a plant."""
+
+    plant: Plant
+    reach: float
+    lease: float
+    capacity: float
+    own: float = 0.0
+    effort: float = 0.0
+    expires: float = 0.0
+    restarts: int = 0
+    fault: str = ""
+    """Makes samples unreadable while it is set."""
+    closed: bool = False
+    cpus: frozenset[int] = frozenset()
+
+    def demand(self, now: float) -> float:
+        return min(self.effort, self.reach) if now < self.expires else 0.0
+
+    def apply(self, command: Command) -> None:
+        self.effort = command.effort
+        self.expires = self.plant.now + self.lease
+
+    def close(self) -> None:
+        self.effort = 0.0
+        self.closed = True
+
+    def sample(self) -> Sample:
+        if self.fault:
+            raise UnreadableError(self.fault)
+        quantum = self.plant.quantum
+        idle = math.floor(self.plant.idle / quantum) * quantum if quantum else self.plant.idle
+        return Sample(
+            at=self.plant.now,
+            cpus=self.cpus or frozenset(range(self.plant.cpus)),
+            capacity=self.capacity,
+            reach=self.reach,
+            own=self.own,
+            quantum=quantum,
+            ticks=self.plant.now * self.plant.cpus,
+            idle=idle,
+        )
+
+
+def regulator(
+    plant: Plant,
+    band: Band | SetpointCell = Band(0.6, 0.7),
+    controller: Controller = Adaptive(),
+    *,
+    interval: float = 0.1,
+    reach: float | None = None,
+    duration: float = 0.0,
+    exit_at_end: bool = True,
+) -> tuple[Regulator, Burner]:
+    """A regulator on a plant, with what it senses and burns through."""
+    burner = Burner(plant, reach if reach is not None else plant.cpus, lease_of(interval), plant.cpus)
+    plant.burners.append(burner)
+    loop = Regulator(
+        burner,
+        controller,
+        burner,
+        band if isinstance(band, SetpointCell) else SetpointCell(Setpoint(band)),
+        interval=interval,
+        scope=Scope.HOST,
+        duration=duration,
+        exit_at_end=exit_at_end,
+        clock=plant.clock,
+    )
+    return loop, burner
+
+
+def run(plant: Plant, loop: Regulator, seconds: float, seen: list[Snapshot] | None = None) -> None:
+    """Let one regulator run its own loop for some seconds of the plant's time."""
+    end = plant.now + seconds
+
+    def wait(pause: float) -> bool:
+        if seen is not None and loop.snapshot is not None:
+            seen.append(loop.snapshot)
+        plant.advance(min(plant.now + pause, end))
+        return plant.now >= end - 1e-9
+
+    close, loop._workers.close = loop._workers.close, lambda: None  # type: ignore[method-assign] # it goes on later
+    try:
+        loop.run(wait)
+    finally:
+        loop._workers.close = close  # type: ignore[method-assign] # as it was
+
+
+def run_together(
+    plant: Plant,
+    loops: Sequence[Regulator],
+    until: float,
+    starts: Sequence[float],
+    interval: float = 0.1,
+    seed: int = 1,
+) -> None:
+    """Run several loops, unsynchronised, until `until` seconds of the plant's time; each cycle comes a little late."""
+    jitter = random.Random(seed)
+    order = itertools.count()
+    queue = [(1000.0 + start, next(order), loop) for start, loop in zip(starts, loops, strict=True)]
+    heapq.heapify(queue)
+    while queue and queue[0][0] < 1000.0 + until:
+        at, _, loop = heapq.heappop(queue)
+        plant.advance(at)
+        loop.cycle()
+        heapq.heappush(queue, (at + interval + jitter.uniform(0, 0.004), next(order), loop))
+    plant.advance(1000.0 + until)

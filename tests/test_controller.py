@@ -1,0 +1,220 @@
+"""The laws alone, and on a simulated machine whose clock is ours."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plant import Plant, regulator, run, run_together
+
+from loadband.controller import MAX_WORKERS, Adaptive, Controller, ControlState, Step, judge
+from loadband.quantities import Band, Command, Reading, Setpoint, State, Steal
+
+BAND = Band(0.6, 0.7)
+ratio = st.floats(0, 1)
+
+
+def reading(
+    own: float = 0.0,
+    other: float = 0.0,
+    steal: float = 0.0,
+    dt: float = 0.1,
+    capacity: float = 2.0,
+    reach: float = 2.0,
+    uncertainty: float = 0.05,
+) -> Reading:
+    busy = own + other
+    return Reading(
+        own=own,
+        other=other,
+        steal=steal,
+        idle=1 - busy - steal,
+        at=10.0,
+        dt=dt,
+        capacity=capacity,
+        reach=reach,
+        uncertainty=uncertainty,
+    )
+
+
+@st.composite
+def readings(draw: st.DrawFn) -> Reading:
+    own, other, steal = draw(ratio), draw(ratio), draw(ratio)
+    scale = 1 / max(own + other + steal, 1)
+    capacity = draw(st.floats(0.01, 1024))
+    return reading(
+        own * scale,
+        other * scale,
+        steal * scale,
+        dt=draw(st.floats(1e-3, 10)),
+        capacity=capacity,
+        reach=draw(st.floats(0, 1)) * capacity,
+        uncertainty=draw(ratio),
+    )
+
+
+@st.composite
+def bands(draw: st.DrawFn) -> Band:
+    low = draw(st.floats(0, 0.99))
+    return Band(low, draw(st.floats(low, 1, exclude_min=True)))
+
+
+@pytest.mark.parametrize("law", [Adaptive(), Adaptive(workers=3), Adaptive(steal=Steal.BUSY), Step(workers=10)])
+@given(readings=st.lists(readings(), min_size=1, max_size=20), band=bands())
+def test_effort_is_always_within_reach_and_what_the_workers_can_carry(
+    law: Controller, readings: list[Reading], band: Band
+) -> None:
+    state = law.start()
+    for each in readings:
+        state, command = law.step(state, each, Setpoint(band))
+        assert 0 <= command.effort <= each.reach + 1e-12
+        assert 0 <= command.workers <= MAX_WORKERS
+        assert command.effort <= command.workers + 1e-12
+        assert 0 <= command.duty <= 1 + 1e-12
+        assert math.isfinite(state.effort)
+
+
+@given(each=readings(), band=bands())
+def test_others_beyond_doubt_above_the_band_bring_effort_to_zero_at_once(each: Reading, band: Band) -> None:
+    _, command = Adaptive().step(ControlState(effort=each.reach), each, Setpoint(band))
+    if each.other - each.uncertainty > band.high:
+        assert command.effort == 0
+
+
+def test_gain_is_in_proportion_to_our_share_of_the_busy_time() -> None:
+    law = Adaptive()
+    alone, _ = law.step(ControlState(1.0, 2, own=0.5, busy=0.5), reading(own=0.55), Setpoint(BAND))
+    half, _ = law.step(ControlState(0.5, 2, own=0.25, busy=0.5), reading(own=0.275, other=0.275), Setpoint(BAND))
+    assert half.effort - 0.5 == pytest.approx((alone.effort - 1.0) / 2, rel=0.02)
+
+
+def test_stolen_time_counts_only_when_it_is_said_to_be_busy() -> None:
+    stolen = reading(own=0.5, steal=0.15)
+    idle, _ = Adaptive(steal=Steal.IDLE).step(ControlState(1.0), stolen, Setpoint(BAND))
+    busy, _ = Adaptive(steal=Steal.BUSY).step(ControlState(1.0), stolen, Setpoint(BAND))
+    assert idle.effort > 1.0
+    assert busy.effort == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("cpus", [2, 4, 16, 64, 256])
+def test_cold_start_settles_alike_on_any_number_of_cpus(cpus: int) -> None:
+    plant = Plant(cpus)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 20)
+    assert plant.settled(BAND, event=0.0) <= 0.5
+    assert plant.mean_error(BAND.target, since=3) <= 0.0025
+
+
+@pytest.mark.parametrize("band", [Band(0.05, 0.10), Band(0.4, 0.5), Band(0.64, 0.66), Band(0.9, 0.95)])
+def test_any_band_is_held_in_its_middle(band: Band) -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, band)
+    run(plant, loop, 30)
+    assert plant.mean_error(band.target, since=3) <= 0.0025
+
+
+@pytest.mark.parametrize("cpus", [2, 64])
+def test_neighbour_arriving_and_leaving_is_absorbed_within_a_second(cpus: int) -> None:
+    plant = Plant(cpus, others=lambda t: 0.3 * cpus if 20 <= t < 40 else 0.0)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 60)
+    assert plant.settled(BAND, event=20.0) <= 1.0
+    assert plant.settled(BAND, event=40.0) <= 1.0
+    assert plant.mean_error(BAND.target, since=22, until=40) <= 0.006
+
+
+def test_flood_silences_us_and_its_end_is_found_again() -> None:
+    plant = Plant(2, others=lambda t: 1.8 if 20 <= t < 40 else 0.0)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 20.6)  # as long as we burn, the flood shows in part only
+    assert burner.effort == 0
+    run(plant, loop, 10)
+    assert loop.snapshot is not None
+    assert loop.snapshot.verdict.state is State.YIELDING
+    assert burner.effort == 0
+    run(plant, loop, 30)
+    assert plant.settled(BAND, event=40.0) <= 1.0
+
+
+def test_saturation_does_not_wind_up() -> None:
+    plant = Plant(4, others=lambda t: 0.0 if t < 60 else 1.2)
+    loop, burner = regulator(plant, BAND, reach=1.5)
+    run(plant, loop, 59)
+    assert loop.snapshot is not None
+    assert loop.snapshot.verdict.state is State.SATURATED
+    assert burner.effort == 1.5
+    run(plant, loop, 30)  # now the band can be reached: 1.2 + 1.4 of 4
+    assert plant.settled(BAND, event=60.0) <= 1.0
+
+
+def test_noise_and_coarse_counters_are_averaged_out() -> None:
+    plant = Plant(2, others=lambda _: 0.3, noise=0.1, quantum=0.02)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 60)
+    inside = [utilization in BAND for _, utilization in plant.windows(since=3)]
+    assert sum(inside) / len(inside) == 1
+    assert plant.mean_error(BAND.target, since=3) <= 0.01
+
+
+@pytest.mark.parametrize("interval", [0.05, 0.2, 1.0, 5.0])
+def test_longer_and_shorter_intervals_hold_too(interval: float) -> None:
+    plant = Plant(2, others=lambda _: 0.2)
+    loop, _ = regulator(plant, BAND, interval=interval)
+    run(plant, loop, 120)
+    assert plant.mean_error(BAND.target, since=max(20, 8 * interval)) <= 0.01
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 16])
+def test_several_loops_on_one_plant_stay_stable(count: int) -> None:
+    plant = Plant(2, others=lambda t: 0.1 if t < 60 else 0.4, noise=0.02)
+    loops = [regulator(plant, BAND)[0] for _ in range(count)]
+    run_together(plant, loops, until=120, starts=[0.37 * index for index in range(count)])
+    assert plant.mean_error(BAND.target, since=20, until=60) <= 0.01
+    assert plant.mean_error(BAND.target, since=65) <= 0.01
+    assert all(utilization in BAND for _, utilization in plant.windows(since=65))
+
+
+def test_step_law_adds_and_removes_once_a_second_and_never_below_none() -> None:
+    law = Step(workers=3, step_workers=2, sleep=0.009)
+    state, numbers = law.start(), []
+    for _ in range(20):
+        state, command = law.step(state, reading(own=0.2), Setpoint(BAND))
+        numbers.append(command.workers)
+    assert numbers == [3] * 9 + [5] * 10 + [7]
+    for _ in range(60):
+        state, command = law.step(state, reading(other=0.9), Setpoint(BAND))
+    assert command == Command(0, 0.0)
+
+
+def test_step_law_burns_a_millisecond_a_turn() -> None:
+    law = Step(workers=10, sleep=0.009)
+    _, command = law.step(law.start(), reading(own=0.65), Setpoint(BAND))
+    assert law.turn == pytest.approx(0.010)
+    assert command.effort == pytest.approx(1.0)
+
+
+def test_step_law_reaches_the_band_slowly() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND, Step(workers=1, step_workers=1, sleep=0.010))
+    run(plant, loop, 60)
+    assert 5 < plant.settled(BAND, event=0.0) < 30
+
+
+@pytest.mark.parametrize(
+    ("window", "command", "state", "words"),
+    [
+        (reading(own=0.65), Command(2, 1.3), State.HOLDING, "65.0 %"),
+        (reading(own=0.50), Command(2, 1.3), State.SETTLING, "below the band of 60..70 %"),
+        (reading(own=0.80), Command(2, 1.3), State.SETTLING, "above the band of 60..70 %"),
+        (reading(other=0.80), Command(2, 0.0), State.YIELDING, "others alone take 80.0 %"),
+        (reading(other=0.65), Command(2, 0.0), State.HOLDING, "65.0 %"),
+        (reading(own=0.25, reach=0.5), Command(1, 0.5, at_limit=True), State.SATURATED, "0.50 of 2.00 CPUs"),
+        (reading(own=0.65), Command(2, 2.0, at_limit=True), State.HOLDING, "in the band"),
+    ],
+)
+def test_verdict_is_the_first_word_that_applies(window: Reading, command: Command, state: State, words: str) -> None:
+    verdict = judge(window, command, Setpoint(BAND), Steal.IDLE)
+    assert verdict.state is state
+    assert words in verdict.why

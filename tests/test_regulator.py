@@ -1,0 +1,217 @@
+"""The real loop on a simulated machine whose clock is ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from plant import Plant, regulator, run
+
+from loadband.quantities import Band, DropReason, Setpoint, Snapshot, State
+from loadband.setpoint import SetpointCell
+
+BAND = Band(0.6, 0.7)
+
+
+def last(loop: object) -> Snapshot:
+    snapshot = loop.snapshot  # type: ignore[attr-defined] # a Regulator
+    assert isinstance(snapshot, Snapshot)
+    return snapshot
+
+
+def test_shares_of_a_snapshot_sum_to_one_and_name_everybody() -> None:
+    plant = Plant(2, others=lambda _: 0.4)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 10)
+    reading = last(loop).reading
+    assert reading is not None
+    assert reading.own + reading.other + reading.steal + reading.idle == pytest.approx(1)
+    assert reading.other == pytest.approx(0.2, abs=0.01)
+    assert reading.own == pytest.approx(0.45, abs=0.01)
+    assert reading.dt == pytest.approx(1.0, abs=0.06)
+
+
+def test_cpu_seconds_by_mode_add_up_to_the_capacity_that_passed() -> None:
+    plant = Plant(4, others=lambda _: 1.0)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 60)
+    cpu = last(loop).counts.cpu
+    assert cpu.own + cpu.other + cpu.steal + cpu.idle == pytest.approx(4 * 60, rel=0.01)
+    assert cpu.own == pytest.approx(burner.own, rel=0.01)
+    assert cpu.other == pytest.approx(60, rel=0.01)
+
+
+def test_a_band_that_is_held_says_so_and_the_start_is_not_held_against_it() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND, duration=20)
+    run(plant, loop, 30)
+    snapshot = last(loop)
+    assert snapshot.verdict.state is State.EXPIRED
+    assert snapshot.counts.held
+    assert plant.elapsed == pytest.approx(20, abs=0.2)
+
+
+def test_a_band_never_entered_is_not_held() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND, reach=0.5, duration=20)
+    run(plant, loop, 30)
+    assert not last(loop).counts.held
+
+
+def test_a_band_left_for_a_tenth_of_the_time_is_not_held() -> None:
+    plant = Plant(2, others=lambda t: 1.8 if 30 <= t < 40 else 0.0)
+    loop, _ = regulator(plant, BAND, duration=60)
+    run(plant, loop, 61)
+    assert not last(loop).counts.held
+
+
+def test_after_the_duration_an_idle_regulator_stays_and_burns_nothing() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND, duration=10, exit_at_end=False)
+    run(plant, loop, 20)
+    assert last(loop).verdict.state is State.EXPIRED
+    assert burner.effort == 0
+    assert plant.elapsed == pytest.approx(20, abs=0.2)
+    assert last(loop).counts.cycles > 190
+
+
+def test_three_unreadable_samples_in_a_row_silence_us_and_good_ones_bring_us_back() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 10)
+    burner.fault = "no such file"
+    loop.cycle()
+    loop.cycle()
+    assert burner.effort > 1
+    assert last(loop).verdict.state is State.HOLDING
+    loop.cycle()
+    assert burner.effort == 0
+    assert last(loop).verdict.state is State.FAILSAFE
+    assert "no such file" in last(loop).verdict.why
+    assert last(loop).reading is None
+    burner.fault = ""
+    run(plant, loop, 20)
+    assert last(loop).verdict.state is State.HOLDING
+    assert last(loop).counts.failures[DropReason.UNREADABLE] == 3
+
+
+def test_one_lost_sample_changes_nothing() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 10)
+    burner.fault = "once"
+    loop.cycle()
+    burner.fault = ""
+    run(plant, loop, 10)
+    assert last(loop).counts.failures[DropReason.UNREADABLE] == 1
+    assert plant.mean_error(BAND.target, since=8) <= 0.01
+
+
+def test_a_pause_of_the_machine_starts_anew_without_a_burst() -> None:
+    plant = Plant(2, others=lambda t: 0.0 if t < 15 else 1.0)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 10)
+    plant.jump(10)
+    loop.cycle()
+    assert last(loop).counts.failures[DropReason.GAP] == 1
+    assert burner.effort == 0
+    assert last(loop).verdict.state is State.SETTLING
+    run(plant, loop, 20)
+    windows = plant.windows(since=20.2, until=40)
+    assert all(utilization <= BAND.high for _, utilization in windows)
+    assert plant.settled(BAND, event=20.2) <= 1.0
+
+
+def test_a_cpu_that_goes_offline_is_followed() -> None:
+    plant = Plant(4)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 10)
+    plant.cpus = 3
+    burner.capacity = burner.reach = 3
+    run(plant, loop, 20)
+    snapshot = last(loop)
+    assert snapshot.counts.failures[DropReason.CHANGED] == 1
+    assert snapshot.reading is not None
+    assert snapshot.reading.capacity == 3
+    assert snapshot.verdict.state is State.HOLDING
+    assert plant.mean_error(BAND.target * 1.0, since=13) <= 0.01
+
+
+def test_a_quota_that_changes_shows_in_reach_in_the_next_cycle() -> None:
+    plant = Plant(4)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 10)
+    burner.reach = 0.1
+    loop.cycle()
+    assert last(loop).command.effort == 0.1
+    run(plant, loop, 5)
+    assert last(loop).verdict.state is State.SATURATED
+    burner.reach = 4
+    before = plant.elapsed
+    run(plant, loop, 15)
+    assert plant.settled(BAND, event=before) <= 1.0
+
+
+def test_a_cycle_that_comes_too_late_is_counted_and_the_missed_ones_are_skipped() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+    sample, late = burner.sample, [0.35]
+
+    def slow() -> object:
+        if plant.elapsed > 5 and late:
+            plant.advance(plant.now + late.pop())
+        return sample()
+
+    burner.sample = slow  # type: ignore[method-assign,assignment] # a sensor that takes its time, once
+    run(plant, loop, 10)
+    assert last(loop).counts.overruns == 1
+    assert 90 <= last(loop).counts.cycles <= 97
+    assert last(loop).durations.total == pytest.approx(0.35, abs=0.01)
+    assert sum(last(loop).durations.counts) == last(loop).counts.cycles
+
+
+def test_a_replaced_setpoint_counts_and_is_followed() -> None:
+    plant = Plant(2)
+    cell = SetpointCell(Setpoint(BAND))
+    loop, _ = regulator(plant, cell)
+    run(plant, loop, 10)
+    cell.replace(Setpoint(Band(0.3, 0.4), "control"))
+    run(plant, loop, 15)
+    assert last(loop).counts.band_changes == {"settings": 0, "control": 1}
+    assert plant.settled(Band(0.3, 0.4), event=10.0) <= 1.0
+
+
+def test_an_exception_in_the_loop_closes_the_workers() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+
+    def wait(_: float) -> bool:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        loop.run(wait)
+    assert burner.closed
+
+
+def test_snapshots_are_replaced_and_never_changed() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 3)
+    earlier = last(loop)
+    copy = replace(earlier, counts=replace(earlier.counts, failures=dict(earlier.counts.failures)))
+    run(plant, loop, 3)
+    assert earlier == copy
+    assert last(loop) is not earlier
+
+
+def test_twenty_thousand_cycles_neither_grow_nor_drift() -> None:
+    plant = Plant(2, others=lambda _: 0.3)
+    loop, burner = regulator(plant, BAND)
+    loop.cycle()
+    for _ in range(20_000):
+        plant.history = plant.history[-1200:]
+        plant.advance(plant.now + 0.1)
+        loop.cycle()
+    assert len(loop._samples) <= 12
+    assert plant.mean_error(BAND.target, since=plant.elapsed - 11) <= 0.0025
+    assert burner.effort == pytest.approx(2 * 0.65 - 0.3, abs=0.05)

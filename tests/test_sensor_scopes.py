@@ -1,0 +1,294 @@
+"""What the sensors make of recorded files, and of broken ones."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sensor_roots import RECORDED, allow_cpus, copy
+
+from loadband.quantities import Dropped, DropReason, Reading, Sample, Scope
+from loadband.sensor import Sensor, SensorError, UnreadableError, difference, open_sensor
+
+
+@pytest.fixture(autouse=True)
+def _two_cpus_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_cpus(monkeypatch, 0, 1)
+
+
+def host(tmp_path: Path, stat: str) -> Sensor:
+    return open_sensor(Scope.HOST, None, copy("v1-hybrid-host", tmp_path, stat))
+
+
+def copy_stat(tmp_path: Path, stat: str) -> None:
+    shutil.copyfile(RECORDED / "proc_stat" / stat, tmp_path / "v1-hybrid-host/proc/stat")
+
+
+def compare(before: Sample, after: Sample) -> Reading | Dropped:
+    """The difference as if 100 ms lay between."""
+    return difference(before, replace(after, at=before.at + 0.1), 1.0)
+
+
+def is_changed(before: Sample, after: Sample) -> bool:
+    result = compare(before, after)
+    return isinstance(result, Dropped) and result.reason is DropReason.CHANGED
+
+
+def test_the_host_is_all_online_cpus_by_the_sum_that_is_cut_once() -> None:
+    sample = open_sensor(Scope.HOST, None, RECORDED / "v1-hybrid-host").sample()
+    assert sample.cpus == {0, 1}
+    assert (sample.capacity, sample.reach, sample.quantum) == (2, 2, 0.01)
+    fields = (RECORDED / "v1-hybrid-host/proc/stat").read_text().split()
+    assert (sample.idle, sample.iowait, sample.steal) == pytest.approx([int(fields[n]) / 100 for n in (4, 5, 8)])
+    assert sample.busy is None
+    assert sample.throttling is None
+    assert sample.own > 0
+
+
+def test_256_cpus_are_a_capacity_of_256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_cpus(monkeypatch, *range(256))
+    root = copy("v1-hybrid-host", tmp_path, "256-cpus")
+    shutil.rmtree(root / "sys/fs/cgroup/cpuset")
+    sample = open_sensor(Scope.HOST, None, root).sample()
+    assert (sample.capacity, sample.reach, len(sample.cpus)) == (256, 256, 256)
+    narrow = open_sensor(Scope.CPUSET, None, root).sample()
+    assert (narrow.capacity, narrow.quantum) == pytest.approx((256, 2.56))
+
+
+def test_an_offline_cpu_leaves_capacity_and_reach_in_the_next_sample(tmp_path: Path) -> None:
+    sensor = host(tmp_path, "2-cpus")
+    before = sensor.sample()
+    copy_stat(tmp_path, "cpu-1-offline")
+    after = sensor.sample()
+    assert after.cpus == {0}
+    assert (after.capacity, after.reach) == (1, 1)
+    assert is_changed(before, after)
+
+
+def test_behind_lxcfs_the_capacity_is_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_cpus(monkeypatch, 4, 9, 12)
+    sensor = host(tmp_path, "lxcfs")
+    assert (sensor.sample().capacity, sensor.sample().reach) == (2, 2)
+    with pytest.raises(SensorError, match="lxcfs"):
+        open_sensor(Scope.CPUSET, None, tmp_path / "v1-hybrid-host")
+
+
+def test_iowait_that_decreases_gives_a_reading(tmp_path: Path) -> None:
+    sensor = host(tmp_path, "iowait-before")
+    before = sensor.sample()
+    copy_stat(tmp_path, "iowait-after")
+    after = sensor.sample()
+    assert (after.idle or 0) + after.iowait - (before.idle or 0) - before.iowait == pytest.approx(0.14)
+    reading = compare(before, after)
+    assert isinstance(reading, Reading)
+    assert reading.idle == pytest.approx(0.7)
+
+
+def test_a_cpuset_is_the_cpus_that_we_may_use_by_their_own_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_cpus(monkeypatch, 1, 7)
+    sample = open_sensor(Scope.CPUSET, None, RECORDED / "v1-hybrid-host").sample()
+    line = (RECORDED / "v1-hybrid-host/proc/stat").read_text().splitlines()[2].split()
+    assert line[0] == "cpu1"
+    assert sample.cpus == {1}
+    assert (sample.capacity, sample.reach, sample.quantum) == (1, 1, 0.01)
+    assert (sample.idle, sample.iowait) == pytest.approx((int(line[4]) / 100, int(line[5]) / 100))
+
+
+@pytest.mark.parametrize(
+    ("tree", "capacity", "busy", "quota", "source"),
+    [
+        ("v1-podman-host-cgroupns", 0.5, 0.041472431, 0.05, "cpuacct/cpuacct.usage"),
+        ("v1-podman-private-cgroupns", 0.5, 0.037435134, 0.05, "cpuacct/cpuacct.usage"),
+        ("v1-nested", 0.6, 30, 0.06, "pods/ab12/cpuacct.usage"),
+        ("v2-pod", 0.5, 123.456789, 0.05, "cgroup/cpu.stat"),
+        ("v2-nested", 0.6, 30, 0.06, "kubepods-podab12.slice/cpu.stat"),
+    ],
+)
+def test_a_container_is_all_that_share_its_tightest_quota(
+    tree: str, capacity: float, busy: float, quota: float, source: str
+) -> None:
+    sensor = open_sensor(Scope.CONTAINER, None, RECORDED / tree)
+    sample = sensor.sample()
+    assert (sample.capacity, sample.reach, sample.busy) == pytest.approx((capacity, capacity, busy))
+    assert sample.quota == pytest.approx(quota)
+    assert sample.source.endswith(source)
+    assert sample.idle is None
+    assert sample.throttling
+    assert sensor.warnings == []
+
+
+def test_a_quota_limits_the_reach_on_the_host_but_not_the_capacity() -> None:
+    sample = open_sensor(Scope.HOST, None, RECORDED / "v2-pod").sample()
+    assert (sample.capacity, sample.reach) == pytest.approx((2, 0.5))
+    assert sample.throttling
+    assert sample.throttling.throttled_seconds == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reach"),
+    [
+        ("cpuset.cpus.effective", "1\n", 1),
+        ("cpu.max", "150000 100000\n", 1.5),
+        ("cpu.max", "max 100000\n", 2),
+        ("cpu.max", "2000000 100000\n", 2),
+    ],
+)
+def test_reach_is_the_least_of_cpuset_quota_and_cpus(file: str, text: str, reach: float, tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    (root / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
+    sensor = open_sensor(Scope.HOST, None, root)
+    (root / "sys/fs/cgroup" / file).write_text(text)
+    assert sensor.sample().reach == pytest.approx(reach)
+
+
+def test_max_effort_and_affinity_limit_the_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_sensor(Scope.HOST, 0.25, RECORDED / "v2-pod").sample().reach == 0.25
+    allow_cpus(monkeypatch, 1)
+    assert open_sensor(Scope.HOST, None, RECORDED / "v1-hybrid-host").sample().reach == 1
+
+
+def test_without_a_limit_a_containers_capacity_is_its_reach_with_a_warning(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    (root / "sys/fs/cgroup/cpu.max").unlink()
+    sensor = open_sensor(Scope.CONTAINER, 1.5, root)
+    assert (sensor.sample().capacity, sensor.sample().reach) == (1.5, 1.5)
+    assert [warning for warning in sensor.warnings if "no CPU limit" in warning]
+
+
+def test_a_quota_changed_in_place_is_in_the_next_sample_and_drops_it(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    sensor = open_sensor(Scope.CONTAINER, None, root)
+    before = sensor.sample()
+    (root / "sys/fs/cgroup/cpu.max").write_text("10000 100000\n")
+    after = sensor.sample()
+    assert (after.capacity, after.reach) == pytest.approx((0.1, 0.1))
+    assert is_changed(before, after)
+
+
+def test_a_limit_that_moves_to_another_group_drops_the_sample(tmp_path: Path) -> None:
+    root = copy("v1-nested", tmp_path)
+    sensor = open_sensor(Scope.CONTAINER, None, root)
+    before = sensor.sample()
+    pods = root / "sys/fs/cgroup/cpu,cpuacct/pods"
+    (pods / "cpu.cfs_quota_us").write_text("60000\n")
+    after = sensor.sample()
+    assert after.capacity == before.capacity
+    assert after.source == str(pods / "cpuacct.usage")
+    assert is_changed(before, after)
+
+
+def test_cpuacct_of_another_group_is_read_where_we_are(tmp_path: Path) -> None:
+    root = copy("v1-podman-private-cgroupns", tmp_path)
+    (root / "proc/self/cgroup").write_text("2:cpuacct:/there\n1:cpu:/here\n")
+    shutil.copytree(root / "sys/fs/cgroup/cpu", root / "sys/fs/cgroup/cpu/here")
+    shutil.copytree(root / "sys/fs/cgroup/cpuacct", root / "sys/fs/cgroup/cpuacct/there")
+    (root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").write_text("-1\n")
+    sample = open_sensor(Scope.CONTAINER, None, root).sample()
+    assert sample.capacity == pytest.approx(0.5)
+    assert sample.source.endswith("cpuacct/there/cpuacct.usage")
+
+
+@pytest.mark.parametrize("tree", ["v1-hybrid-host", "v2-host"])
+def test_a_container_in_the_root_group_is_refused(tree: str) -> None:
+    with pytest.raises(SensorError, match="root control group"):
+        open_sensor(Scope.CONTAINER, None, RECORDED / tree)
+
+
+def test_a_container_without_accounting_is_refused_and_the_host_is_not(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    (root / "proc/self/mountinfo").write_text("22 27 0:21 / /proc rw,relatime - proc proc rw\n")
+    with pytest.raises(SensorError, match="neither cpuacct nor cgroup2"):
+        open_sensor(Scope.CONTAINER, None, root)
+    sensor = open_sensor(Scope.HOST, None, root)
+    assert sensor.sample().reach == 2
+    assert [warning for warning in sensor.warnings if "no control group is visible" in warning]
+
+
+def test_a_kernel_without_control_groups_has_a_host(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    (root / "proc/self/cgroup").unlink()
+    assert open_sensor(Scope.HOST, None, root).sample().reach == 2
+
+
+def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(SensorError, match=r"Linux.*darwin"):
+        open_sensor(Scope.HOST, None)
+
+
+READ = [
+    (Scope.HOST, "v1-hybrid-host", "proc/stat"),
+    (Scope.CPUSET, "v1-hybrid-host", "proc/stat"),
+    (Scope.HOST, "v1-podman-private-cgroupns", "sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+    (Scope.HOST, "v1-podman-private-cgroupns", "sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    (Scope.HOST, "v1-podman-private-cgroupns", "sys/fs/cgroup/cpu/cpu.stat"),
+    (Scope.HOST, "v1-podman-private-cgroupns", "sys/fs/cgroup/cpuset/cpuset.effective_cpus"),
+    (Scope.CONTAINER, "v1-podman-private-cgroupns", "sys/fs/cgroup/cpuacct/cpuacct.usage"),
+    (Scope.CONTAINER, "v1-podman-private-cgroupns", "sys/devices/system/cpu/online"),
+    (Scope.CONTAINER, "v2-pod", "sys/fs/cgroup/cpu.max"),
+    (Scope.CONTAINER, "v2-pod", "sys/fs/cgroup/cpu.stat"),
+    (Scope.CONTAINER, "v2-pod", "sys/fs/cgroup/cpuset.cpus.effective"),
+]
+MAY_BE_MISSING = {"cpu.cfs_quota_us", "cpuset.effective_cpus", "cpu.max", "cpuset.cpus.effective"}
+
+
+@pytest.mark.parametrize("text", ["", "garbage\n", "\x00\n", "0", "1 2\n3\n"])
+@pytest.mark.parametrize(("scope", "tree", "file"), READ)
+def test_an_empty_or_garbled_or_cut_off_file_is_named(
+    scope: Scope, tree: str, file: str, text: str, tmp_path: Path
+) -> None:
+    root = copy(tree, tmp_path)
+    sensor = open_sensor(scope, None, root)
+    (root / file).write_text(text)
+    with pytest.raises(UnreadableError, match=str(root / file)):
+        sensor.sample()
+    with pytest.raises(SensorError, match=str(root / file)):
+        open_sensor(scope, None, root)
+
+
+@pytest.mark.parametrize(("scope", "tree", "file"), READ)
+def test_no_cut_of_a_file_gives_another_sample(scope: Scope, tree: str, file: str, tmp_path: Path) -> None:
+    root = copy(tree, tmp_path)
+    sensor = open_sensor(scope, None, root)
+    whole = (root / file).read_bytes()
+    before = sensor.sample()
+    for length in range(0, len(whole), max(1, len(whole) // 200)):
+        (root / file).write_bytes(whole[:length])
+        try:
+            now = sensor.sample()
+        except UnreadableError:
+            continue
+        assert (now.cpus, now.idle, now.busy, now.reach) == (before.cpus, before.idle, before.busy, before.reach)
+
+
+@pytest.mark.parametrize(("scope", "tree", "file"), READ)
+def test_a_missing_file_is_named_unless_a_controller_may_lack_it(
+    scope: Scope, tree: str, file: str, tmp_path: Path
+) -> None:
+    root = copy(tree, tmp_path)
+    sensor = open_sensor(scope, None, root)
+    (root / file).unlink()
+    if Path(file).name in MAY_BE_MISSING:
+        assert sensor.sample().reach > 0
+        return
+    with pytest.raises(UnreadableError, match=f"{root / file} cannot be read: No such file or directory"):
+        sensor.sample()
+
+
+def test_a_directory_in_the_place_of_a_file_is_unreadable(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    (root / "sys/fs/cgroup/cpu.max").unlink()
+    (root / "sys/fs/cgroup/cpu.max").mkdir()
+    with pytest.raises(SensorError, match="Is a directory"):
+        open_sensor(Scope.HOST, None, root)
+
+
+@pytest.mark.parametrize("text", ["0 100000\n", "-5 100000\n", "50000 0\n"])
+def test_a_quota_that_is_no_limit_and_no_number_above_zero_is_refused(text: str, tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    (root / "sys/fs/cgroup/cpu.max").write_text(text)
+    with pytest.raises(SensorError, match="is not above 0"):
+        open_sensor(Scope.HOST, None, root)

@@ -1,0 +1,199 @@
+"""The account of a worker with clocks of ours; the threads with the machine's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadband.quantities import Command
+from loadband.workers import MAX_BURST, Burner, Workers
+
+
+class Cpu:
+    """A thread's CPU clock, and a burst that costs a given time an iteration."""
+
+    def __init__(self, cost: float = 1e-6) -> None:
+        self.spent = 0.0
+        self.cost = cost
+        self.bursts: list[float] = []
+
+    def clock(self) -> float:
+        return self.spent
+
+    def burst(self, iterations: int) -> None:
+        self.spent += iterations * self.cost
+        self.bursts.append(iterations * self.cost)
+
+
+@pytest.mark.parametrize("duty", [0.01, 0.3, 0.65, 0.95, 1.0])
+def test_account_burns_the_duty_asked_for_whatever_an_iteration_costs(duty: float) -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    for turn in range(1000):
+        cpu.cost = 1e-6 if turn < 500 else 3e-6  # the CPU slows down
+        burner.turn(duty, 0.02, 0.02)
+    assert cpu.spent == pytest.approx(duty * 20, rel=0.01)
+
+
+def test_what_the_turn_itself_costs_is_paid_from_the_same_account() -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    for _ in range(1000):
+        cpu.spent += 0.002
+        burner.turn(0.5, 0.02, 0.02)
+    assert cpu.spent == pytest.approx(10, rel=0.01)
+
+
+def test_debt_of_a_worker_kept_from_running_is_bounded_by_one_period() -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    for _ in range(50):
+        burner.turn(0.5, 0.02, 0.02)
+    before = cpu.spent
+    burner.turn(0.5, 60.0, 0.02)
+    assert cpu.spent - before <= 0.031
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 100), st.floats(0.01, 0.2)), max_size=50),
+    st.floats(1e-8, 1e-4),
+)
+def test_no_burst_is_asked_to_be_longer_than_its_bound(turns: list[tuple[float, float, float]], cost: float) -> None:
+    cpu = Cpu(cost)
+    burner = Burner(cpu.clock, cpu.burst)
+    for duty, elapsed, period in turns:
+        burner.turn(duty, elapsed, period)
+        assert burner.owed <= MAX_BURST
+    # The first burst is a calibration of a fixed number of iterations.
+    assert all(burst <= MAX_BURST + cost for burst in cpu.bursts[1:])
+
+
+def test_forgetting_pays_nothing_back() -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    burner.turn(1.0, 0.02, 0.02)
+    cpu.spent += 5
+    burner.forget()
+    before = cpu.spent
+    burner.turn(0.5, 0.02, 0.02)
+    assert cpu.spent - before == pytest.approx(0.01, rel=0.3)
+
+
+class Idle(Burner):
+    """Counts turns and burns nothing."""
+
+    turns = 0
+
+    def turn(self, duty: float, elapsed: float, period: float) -> None:
+        del duty, elapsed, period
+        type(self).turns += 1
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met in time"
+        time.sleep(0.005)
+
+
+def threads_of(workers: Workers) -> int:
+    return sum(thread.name.startswith("worker-") for thread in threading.enumerate()) if workers else 0
+
+
+def test_threads_follow_the_number_commanded_and_all_end_at_close() -> None:
+    workers = Workers(lease=5, burner=Idle)
+    try:
+        for count in (1, 7, 3, 0, 4):
+            workers.apply(Command(count, 0.0))
+            assert workers.alive == count
+            wait_until(lambda count=count: threads_of(workers) == count)  # type: ignore[misc] # a lambda's default
+    finally:
+        workers.close()
+    assert threads_of(workers) == 0
+    assert workers.restarts == 0
+
+
+def test_workers_turn_only_while_the_lease_is_fresh() -> None:
+    class Counting(Idle):
+        turns = 0
+
+    workers = Workers(lease=0.2, burner=Counting)
+    try:
+        workers.apply(Command(2, 1.0))
+        wait_until(lambda: Counting.turns > 2)
+        wait_until(lambda: time.monotonic() > workers._expires)
+        turns, alive_until = Counting.turns, time.monotonic() + 0.2
+        wait_until(lambda: time.monotonic() > alive_until)
+        # One turn of each may have begun before the lease ran out.
+        assert Counting.turns <= turns + 2
+        workers.apply(Command(2, 1.0))
+        wait_until(lambda: Counting.turns > turns + 2)
+    finally:
+        workers.close()
+
+
+def test_a_worker_that_dies_is_replaced_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    class Dying(Idle):
+        died = 0
+
+        def turn(self, duty: float, elapsed: float, period: float) -> None:
+            if type(self).died < 3:
+                type(self).died += 1
+                raise MemoryError("no more")
+            super().turn(duty, elapsed, period)
+
+    workers = Workers(lease=5, burner=Dying)
+
+    def replaced() -> bool:
+        workers.apply(Command(2, 1.0))
+        return workers.restarts == 3 and workers.alive == 2
+
+    try:
+        wait_until(replaced)
+    finally:
+        workers.close()
+    assert "no more" in caplog.text
+
+
+def test_a_limit_on_threads_leaves_the_effort_to_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(lease=5, burner=Idle)
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    try:
+        workers.apply(Command(8, 1.0))
+        assert workers.alive == 2
+        assert workers._duty == 0.5
+        assert workers.restarts == 0
+    finally:
+        workers.close()
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize(("count", "effort"), [(2, 0.2), (2, 1.3), (16, 1.0)])
+def test_effort_is_kept_by_the_process_cpu_clock(count: int, effort: float) -> None:
+    workers = Workers(lease=1.0)
+    try:
+        workers.apply(Command(count, effort))
+        wait_until(lambda: workers.alive == count)
+        time.sleep(0.5)
+        began, spent = time.monotonic(), time.process_time()
+        while time.monotonic() - began < 3:
+            workers.apply(Command(count, effort))
+            time.sleep(0.05)
+        measured = (time.process_time() - spent) / (time.monotonic() - began)
+    finally:
+        workers.close()
+    assert measured == pytest.approx(effort, rel=0.05, abs=0.03)
