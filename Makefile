@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test lint types contracts unit cpu wheel lock clean
+.PHONY: help run setup setup-dev test lint types contracts unit cpu wheel image container lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ setup: .venv/.run ## make .venv with loadband in it
 
 setup-dev: .venv/.dev
 
-test: lint types contracts unit cpu wheel ## all tests; what is not installed here is skipped with a reason
+test: lint types contracts unit cpu wheel container ## all tests; what is not installed here is skipped with a reason
 
 lint: setup-dev ## ruff: rules and format
 	@echo "== lint"
@@ -52,6 +52,20 @@ wheel: setup-dev ## the wheel, built, installed into a clean environment and tri
 	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/loadband-*.whl
 	@cd build/wheel && LOADBAND_DURATION=4s LOADBAND_MIN=5 LOADBAND_MAX=95 LOADBAND_LISTEN=off venv/bin/loadband
 	@echo "the wheel holds a band for 4 s"
+
+image: ## the container image loadband:VERSION; IMAGE names another, BUILDER is docker, podman or buildah
+	@test "$(BUILDER)" || { echo "neither docker, podman nor buildah works here" >&2; exit 1; }
+	@$(BUILDER) build $(DATES) $(IMAGE_FLAGS) --tag $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
+IMAGE ?= loadband:$(VERSION)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null)
+BUILDER ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
+# One date for every file and none of the build: the same sources and packages make the same image.
+DATES = $(if $(filter podman buildah,$(notdir $(BUILDER))),--layers --timestamp 0)
+
+container: setup-dev ## the image in real containers, on podman
+	@echo "== tests in containers"
+	@$(BIN)/pytest -m container $(PYTEST)
 
 lock: setup-dev ## resolve the dependencies anew into requirements/
 	@$(PIP) install uv

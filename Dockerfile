@@ -1,0 +1,49 @@
+# The image of loadband. Builds with docker, podman and buildah; nothing in it depends on the architecture.
+# What each step leaves has the same bytes every time; the files' dates are the builder's business (see `make image`).
+
+FROM debian:trixie-slim AS python
+# Python's own byte code is made anew: Debian's is tied to the dates of its sources, which the builder sets to others,
+# and nobody could write it later. What no program uses goes without.
+# Debian's packages are not pinned: that would hold back security updates, too.
+# hadolint ignore=DL3008
+RUN apt-get update --quiet=2 \
+  && apt-get install --yes --quiet=2 --no-install-recommends python3 \
+  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/ldconfig /var/cache/debconf/*-old /var/lib/dpkg/*-old \
+    /var/log/apt /var/log/*.log \
+  && find /usr/lib/python3.* -name __pycache__ -prune -exec rm -r {} + \
+  && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash \
+    -x '/(test|pydoc_data|_pyrepl|turtle)\b' /usr/lib/python3.*
+
+FROM python AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1
+# hadolint ignore=DL3008
+RUN apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends python3-venv
+COPY requirements/run.txt requirements/build.txt /source/requirements/
+# pip stays in an environment of its own and installs into the other from there.
+RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/loadband \
+  && /tools/bin/pip install --require-hashes --requirement /source/requirements/build.txt \
+  && /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --require-hashes \
+    --requirement /source/requirements/run.txt
+COPY pyproject.toml README.md LICENSE /source/
+COPY src /source/src
+# pygments is there for rich, which we never ask to colour source code: its lexers need no byte code.
+RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /source \
+  && /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --no-deps --no-index \
+    --find-links /wheels loadband \
+  && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash -x '/lexers/' /opt/loadband/lib
+
+FROM python
+COPY --from=build /opt/loadband /opt/loadband
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.title="loadband" \
+  org.opencontainers.image.description="Holds a machine's CPU utilization inside a band and exports what it does to Prometheus" \
+  org.opencontainers.image.licenses="Apache-2.0" \
+  org.opencontainers.image.version="$VERSION" \
+  org.opencontainers.image.revision="$REVISION"
+# The revision is shown by the metric loadband_build_info.
+ENV PATH=/opt/loadband/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 LOADBAND_REVISION=$REVISION
+USER 65532:65532
+EXPOSE 10670
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["loadband"]
