@@ -1,0 +1,45 @@
+{{- define "loadband.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The name of what is installed: the release's, with the chart's where that isn't in it. */}}
+{{- define "loadband.fullname" -}}
+{{- $name := include "loadband.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What finds the regulators' pods, and never the pod of `helm test`. */}}
+{{- define "loadband.selector" -}}
+app.kubernetes.io/name: {{ include "loadband.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: regulator
+{{- end -}}
+
+{{- define "loadband.labels" -}}
+{{- $own := dict
+  "app.kubernetes.io/name" (include "loadband.name" .)
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/part-of" "loadband"
+  "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_")
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+-}}
+{{- toYaml (merge $own (default dict .Values.commonLabels)) -}}
+{{- end -}}
+
+{{/* The reference of the image: a digest counts more than a tag. */}}
+{{- define "loadband.image" -}}
+{{- $image := .Values.image -}}
+{{- $name := list $image.registry $image.repository | compact | join "/" -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}

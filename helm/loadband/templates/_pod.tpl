@@ -1,0 +1,109 @@
+{{/* The variables that the chart's values make; extraEnv may not make them again. */}}
+{{- define "loadband.env" -}}
+{{- $env := dict "SCOPE" .Values.scope "CONTROLLER" .Values.controller "DURATION" (include "loadband.text" .Values.duration) -}}
+{{- if .Values.effort -}}
+{{- $_ := set $env "EFFORT" (printf "%sm" (include "loadband.millicores" .Values.effort)) -}}
+{{- else -}}
+{{- $_ := merge $env (dict "MIN" (include "loadband.text" .Values.band.min) "MAX" (include "loadband.text" .Values.band.max)) -}}
+{{- end -}}
+{{- with include "loadband.maxEffort" . -}}
+{{- $_ := set $env "MAX_EFFORT" (printf "%sm" .) -}}
+{{- end -}}
+{{- with .Values.latch -}}
+{{- $_ := set $env "LATCH" (include "loadband.text" .) -}}
+{{- end -}}
+{{- if include "loadband.milliseconds" .Values.duration | ne "0" -}}
+{{- $_ := set $env "ON_END" (ternary "exit" "idle" (eq .Values.kind "Job")) -}}
+{{- end -}}
+{{- range $name, $value := $env }}
+- name: LOADBAND_{{ $name }}
+  value: {{ quote $value }}
+{{- end -}}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "loadband.resources" -}}
+{{- $resources := deepCopy (default dict .Values.resources) -}}
+{{- $limits := default dict $resources.limits -}}
+{{- with include "loadband.limit" . -}}
+{{- $limits = merge (dict "cpu" (printf "%sm" .)) $limits -}}
+{{- else -}}
+{{- $limits = omit $limits "cpu" -}}
+{{- end -}}
+{{- toYaml (set $resources "limits" $limits) -}}
+{{- end -}}
+
+{{/* What all our pods have in common, the one of `helm test` too. */}}
+{{- define "loadband.podBase" -}}
+automountServiceAccountToken: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "loadband.podTemplate" -}}
+metadata:
+  labels:
+    {{- $own := merge (include "loadband.selector" . | fromYaml) (dict "app.kubernetes.io/part-of" "loadband") }}
+    {{- toYaml (merge $own (default dict .Values.podLabels) (default dict .Values.commonLabels)) | nindent 4 }}
+  {{- $annotations := ternary (dict "prometheus.io/scrape" "true" "prometheus.io/port" "10670" "prometheus.io/path" "/metrics") dict .Values.prometheusAnnotations }}
+  {{- with merge (deepCopy (default dict .Values.podAnnotations)) $annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- include "loadband.podBase" . | nindent 2 }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if eq .Values.kind "Job" }}
+  restartPolicy: Never
+  {{- end }}
+  # A Service by the name of loadband would put LOADBAND_PORT and more into the environment.
+  enableServiceLinks: false
+  # It ends within 2 s.
+  terminationGracePeriodSeconds: 10
+  containers:
+    - name: loadband
+      image: {{ include "loadband.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      securityContext:
+        {{- toYaml .Values.securityContext | nindent 8 }}
+      env:
+        {{- include "loadband.env" . | trim | nindent 8 }}
+      ports:
+        - name: metrics
+          containerPort: 10670
+      # On a saturated node an answer takes its time: a shorter one would kill its own load.
+      livenessProbe:
+        httpGet: {path: /healthz, port: metrics}
+        timeoutSeconds: 5
+        failureThreshold: 6
+      readinessProbe:
+        httpGet: {path: /readyz, port: metrics}
+        timeoutSeconds: 5
+        periodSeconds: 5
+      resources:
+        {{- include "loadband.resources" . | nindent 8 }}
+{{- end -}}

@@ -1,0 +1,61 @@
+{{/* What no schema can say: each a sentence, all of them at once. */}}
+{{- define "loadband.refuse" -}}
+{{- $v := .Values -}}
+{{- $wrong := list -}}
+{{- if and (not $v.effort) (ge (float64 $v.band.min) (float64 $v.band.max)) -}}
+{{- $wrong = append $wrong (printf "band.min (%v) must be less than band.max (%v)" $v.band.min $v.band.max) -}}
+{{- end -}}
+
+{{- $elsewhere := or (omit (default dict $v.nodeSelector) "kubernetes.io/os") (get (default dict $v.affinity) "nodeAffinity") -}}
+{{- if and (eq $v.kind "DaemonSet") (not $v.allNodes) (not $elsewhere) -}}
+{{- $wrong = append $wrong "a DaemonSet without a nodeSelector of yours would load every node of the cluster: set nodeSelector (or a node affinity), or allNodes: true if you mean it" -}}
+{{- end -}}
+
+{{- $duration := include "loadband.milliseconds" $v.duration | int64 -}}
+{{- if and (eq $v.kind "Job") (eq $duration 0) -}}
+{{- $wrong = append $wrong "a Job is a finite run: set duration" -}}
+{{- end -}}
+{{- if $v.latch -}}
+{{- if $v.effort -}}
+{{- $wrong = append $wrong "effort is a fixed load from the start, there is nothing to latch: set one of latch and effort" -}}
+{{- end -}}
+{{- if lt (include "loadband.milliseconds" $v.latch | int64) 1000 -}}
+{{- $wrong = append $wrong (printf "latch (%v) must be at least 1s" $v.latch) -}}
+{{- end -}}
+{{- if and $duration (ge (include "loadband.milliseconds" $v.latch | int64) $duration) -}}
+{{- $wrong = append $wrong (printf "latch (%v) must be shorter than duration (%v)" $v.latch $v.duration) -}}
+{{- end -}}
+{{- end -}}
+
+{{- $limit := include "loadband.givenLimit" . -}}
+{{- $maxEffort := include "loadband.maxEffort" . -}}
+{{- if and (eq $v.scope "container") (not $limit) -}}
+{{- $wrong = append $wrong "scope container is the pod against its CPU limit: set resources.limits.cpu" -}}
+{{- end -}}
+{{- range $name, $asked := dict "effort" (ternary (include "loadband.effort" .) "" (not (empty $v.effort))) "maxEffort" $maxEffort -}}
+{{- if and $asked $limit (gt (int64 $asked) (int64 $limit)) -}}
+{{- $wrong = append $wrong (printf "resources.limits.cpu (%v) is below %s (%v): the pod would be throttled and never get there; leave 25 %% of headroom, or leave the limit out" $v.resources.limits.cpu $name (get $v $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.effort $maxEffort (gt (include "loadband.effort" . | int64) (int64 $maxEffort)) -}}
+{{- $wrong = append $wrong (printf "maxEffort (%v) is below effort (%v)" $v.maxEffort $v.effort) -}}
+{{- end -}}
+
+{{- $own := dict "MIN" "band.min" "MAX" "band.max" "SCOPE" "scope" "CONTROLLER" "controller" "LATCH" "latch" "EFFORT" "effort" "MAX_EFFORT" "maxEffort" "DURATION" "duration" "ON_END" "kind" -}}
+{{- range $v.extraEnv -}}
+{{- $name := trimPrefix "LOADBAND_" .name -}}
+{{- if and (hasPrefix "LOADBAND_" .name) (hasKey $own $name) -}}
+{{- $wrong = append $wrong (printf "extraEnv has %s: set the value %s instead" .name (get $own $name)) -}}
+{{- else if eq .name "LOADBAND_LISTEN" -}}
+{{- $wrong = append $wrong "extraEnv has LOADBAND_LISTEN: probes and monitors ask for port 10670" -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
+{{- $wrong = append $wrong "serviceMonitor and podMonitor together would scrape each pod twice: enable one of them" -}}
+{{- end -}}
+
+{{- if $wrong -}}
+{{- fail (printf "\n\nloadband can't be installed so:\n- %s\n" (join "\n- " $wrong)) -}}
+{{- end -}}
+{{- end -}}

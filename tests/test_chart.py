@@ -1,0 +1,385 @@
+"""What the chart renders."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart import CHART, CI_FILES, container, environment, helm, of_kind, only, pods, regulator, render, selects
+
+from loadband.settings import DEFAULT_PORT, Loaded, load
+
+ci_files = pytest.mark.parametrize("file", CI_FILES, ids=lambda file: file.name)
+
+
+@ci_files
+def test_lints(file: Path) -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART, "--values", file)
+
+
+@ci_files
+def test_every_pod_passes_pod_security_restricted_and_can_be_evicted(file: Path) -> None:
+    for _, spec in pods(render(None, "--values", file)):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers", "initContainers"} & spec.keys()
+        # A volume, even an empty one, keeps the descheduler away.
+        assert "volumes" not in spec
+        assert spec["automountServiceAccountToken"] is False
+        for one in spec["containers"]:
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+            assert one["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in one["resources"]["limits"]
+            assert not any("hostPort" in port for port in one.get("ports", []))
+
+
+@ci_files
+def test_selectors_find_the_regulators_and_not_the_pod_of_the_test(file: Path) -> None:
+    objects = render(None, "--values", file)
+    regulators, test = (metadata for metadata, _ in pods(objects))
+    selectors = [only(objects, "Service")["spec"]["selector"]]
+    if regulator(objects)["kind"] != "Job":
+        selectors.append(regulator(objects)["spec"]["selector"]["matchLabels"])
+    selectors += [one["spec"]["podSelector"]["matchLabels"] for one in of_kind(objects, "NetworkPolicy")]
+    selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(objects, "PodMonitor")]
+    for labels in selectors:
+        assert selects(labels, regulators)
+        assert not selects(labels, test)
+    for one in of_kind(objects, "ServiceMonitor"):
+        assert selects(one["spec"]["selector"]["matchLabels"], only(objects, "Service")["metadata"])
+
+
+@ci_files
+def test_the_program_understands_its_environment(file: Path) -> None:
+    loaded = load([], environment(render(None, "--values", file)))
+    assert isinstance(loaded, Loaded)
+    assert loaded.warnings == ()
+
+
+def test_app_version_is_the_packages() -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == version("loadband")
+
+
+def test_a_bare_install_is_one_small_finite_slice() -> None:
+    objects = render()
+    assert {found["kind"] for found in objects} == {"Deployment", "Service", "Pod"}
+    assert regulator(objects)["spec"]["replicas"] == 1
+    assert environment(objects) == {
+        "LOADBAND_MIN": "60",
+        "LOADBAND_MAX": "70",
+        "LOADBAND_SCOPE": "host",
+        "LOADBAND_CONTROLLER": "adaptive",
+        "LOADBAND_MAX_EFFORT": "200m",
+        "LOADBAND_DURATION": "1h",
+        "LOADBAND_ON_END": "idle",
+    }
+    assert container(objects)["resources"]["limits"]["cpu"] == "300m"
+
+
+@pytest.mark.parametrize(
+    ("values", "ceiling", "limit"),
+    [
+        ({}, "200m", "300m"),
+        ({"maxEffort": "500m"}, "500m", "675m"),
+        ({"maxEffort": 1.5}, "1500m", "1925m"),
+        ({"maxEffort": "none"}, None, None),
+        ({"effort": "0.25"}, None, "363m"),
+        ({"resources": {"limits": {"cpu": "500m"}}}, None, "500m"),
+        ({"resources": {"limits": {"cpu": 2}}, "maxEffort": "1.5"}, "1500m", "2000m"),
+        ({"scope": "container", "resources": {"limits": {"cpu": 1}}}, None, "1000m"),
+        ({"kind": "Job"}, None, None),
+        ({"kind": "Job", "maxEffort": "100m"}, "100m", "175m"),
+        ({"kind": "DaemonSet", "allNodes": True}, None, None),
+        ({"resources": None}, "200m", "300m"),
+    ],
+)
+def test_the_cpu_limit_leaves_room_above_what_a_pod_may_burn(
+    values: dict[str, Any], ceiling: str | None, limit: str | None
+) -> None:
+    objects = render(values)
+    assert environment(objects).get("LOADBAND_MAX_EFFORT") == ceiling
+    assert container(objects)["resources"]["limits"].get("cpu") == limit
+
+
+def test_a_fixed_effort_has_no_band() -> None:
+    found = environment(render({"effort": "0.25"}))
+    assert found["LOADBAND_EFFORT"] == "250m"
+    assert not {"LOADBAND_MIN", "LOADBAND_MAX", "LOADBAND_MAX_EFFORT"} & found.keys()
+
+
+def test_a_latch_is_passed_on() -> None:
+    assert environment(render({"latch": "90s"}))["LOADBAND_LATCH"] == "90s"
+
+
+def test_for_ever_has_no_end() -> None:
+    found = environment(render({"duration": 0}))
+    assert found["LOADBAND_DURATION"] == "0"
+    assert "LOADBAND_ON_END" not in found
+
+
+def test_numbers_stay_as_they_were_written() -> None:
+    found = environment(render({"duration": 1000000, "band": {"min": 62.5}}))
+    assert found["LOADBAND_DURATION"] == "1000000"
+    assert found["LOADBAND_MIN"] == "62.5"
+
+
+def test_a_job_is_one_finite_run_that_fails_when_the_band_was_not_held() -> None:
+    objects = render({"kind": "Job", "duration": "1.5m", "replicas": 3})
+    spec = regulator(objects)["spec"]
+    assert (spec["parallelism"], spec["completions"], spec["backoffLimit"]) == (3, 3, 0)
+    assert spec["activeDeadlineSeconds"] == 90 + 300
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    assert environment(objects)["LOADBAND_ON_END"] == "exit"
+
+
+def test_another_job_has_another_name_because_a_job_cannot_be_changed() -> None:
+    first, same, other = (
+        regulator(render({"kind": "Job", "band": {"max": top}}))["metadata"]["name"] for top in (70, 70, 80)
+    )
+    assert first == same != other
+
+
+def test_a_daemon_set_tolerates_nothing_by_itself() -> None:
+    objects = render({"kind": "DaemonSet", "nodeSelector": {"pool": "hot"}})
+    spec = regulator(objects)["spec"]["template"]["spec"]
+    assert "tolerations" not in spec
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux", "pool": "hot"}
+    assert "replicas" not in regulator(objects)["spec"]
+
+
+@pytest.mark.parametrize("values", [{}, {"kind": "DaemonSet", "allNodes": True}], ids=["Deployment", "DaemonSet"])
+def test_an_upgrade_never_burns_twice(values: dict[str, Any]) -> None:
+    spec = regulator(render(values))["spec"]
+    strategy = spec.get("strategy") or spec["updateStrategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "25%"}}
+
+
+def test_an_autoscaler_owns_the_number_of_pods() -> None:
+    assert "replicas" not in regulator(render({"replicas": None}))["spec"]
+
+
+def test_a_probe_has_time_on_a_saturated_node() -> None:
+    found = container(render())
+    for probe, path in (("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        assert found[probe]["httpGet"] == {"path": path, "port": "metrics"}
+        assert found[probe]["timeoutSeconds"] == 5
+    assert found["ports"] == [{"name": "metrics", "containerPort": DEFAULT_PORT}]
+
+
+def test_service_links_stay_out_of_the_regulators_environment() -> None:
+    (_, regulators), (_, test) = pods(render())
+    assert regulators["enableServiceLinks"] is False
+    assert test["enableServiceLinks"] is True
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({}, f"localhost/loadband:{version('loadband')}"),
+        ({"registry": "", "tag": "x"}, "loadband:x"),
+        ({"registry": "r:5000", "repository": "a/b", "digest": "sha256:" + "0" * 64}, "r:5000/a/b@sha256:" + "0" * 64),
+    ],
+)
+def test_the_image(image: dict[str, str], reference: str) -> None:
+    for _, spec in pods(render({"image": image})):
+        assert spec["containers"][0]["image"] == reference
+
+
+def test_common_labels_are_on_every_object_and_cannot_break_a_selector() -> None:
+    common = {"team": "a", "app.kubernetes.io/name": "other", "app.kubernetes.io/component": "other"}
+    objects = render(
+        {
+            "commonLabels": common,
+            "podLabels": {"app.kubernetes.io/instance": "other", "mine": "yes"},
+            "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
+            "dashboards": {"enabled": True},
+            "networkPolicy": {"enabled": True},
+        }
+    )
+    assert all(found["metadata"]["labels"]["team"] == "a" for found in objects)
+    metadata, _ = next(pods(objects))
+    assert selects(regulator(objects)["spec"]["selector"]["matchLabels"], metadata)
+    assert metadata["labels"]["mine"] == "yes"
+
+
+def test_annotations_for_a_prometheus_that_goes_by_them() -> None:
+    metadata, _ = next(pods(render({"prometheusAnnotations": True, "podAnnotations": {"a": "b"}})))
+    assert metadata["annotations"] == {
+        "a": "b",
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(DEFAULT_PORT),
+        "prometheus.io/path": "/metrics",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "endpoints"),
+    [
+        ("ServiceMonitor", "serviceMonitor", "endpoints"),
+        ("PodMonitor", "podMonitor", "podMetricsEndpoints"),
+    ],
+)
+def test_a_monitor_names_the_node_and_takes_what_it_is_given(kind: str, value: str, endpoints: str) -> None:
+    mine = {"sourceLabels": ["__address__"], "targetLabel": "address"}
+    drop = {"sourceLabels": ["__name__"], "regex": "python_.*", "action": "drop"}
+    found = only(
+        render(
+            {
+                value: {
+                    "enabled": True,
+                    "namespace": "monitoring",
+                    "additionalLabels": {"release": "kps"},
+                    "interval": "5s",
+                    "scrapeTimeout": "4s",
+                    "relabelings": [mine],
+                    "metricRelabelings": [drop],
+                    "podTargetLabels": ["team"],
+                }
+            }
+        ),
+        kind,
+    )
+    assert found["metadata"]["namespace"] == "monitoring"
+    assert found["metadata"]["labels"]["release"] == "kps"
+    assert found["spec"]["namespaceSelector"] == {"matchNames": ["space"]}
+    assert found["spec"]["podTargetLabels"] == ["team"]
+    assert found["spec"][endpoints] == [
+        {
+            "port": "metrics",
+            "path": "/metrics",
+            "interval": "5s",
+            "scrapeTimeout": "4s",
+            "relabelings": [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}, mine],
+            "metricRelabelings": [drop],
+        }
+    ]
+
+
+def test_the_alerts_job_is_that_of_the_monitors() -> None:
+    """LoadbandDown goes by the label `job`, which a release's name must not change."""
+    objects = render({"fullnameOverride": "x", "nameOverride": "y", "podMonitor": {"enabled": True}})
+    metadata, _ = next(pods(objects))
+    job = metadata["labels"][only(objects, "PodMonitor")["spec"]["jobLabel"]]
+    (pattern,) = re.findall(r'up\{job=~"([^"]+)"', (CHART / "files/rules/regulators.yaml").read_text())
+    assert re.fullmatch(pattern, job)
+    objects = render({"fullnameOverride": "x", "nameOverride": "y", "serviceMonitor": {"enabled": True}})
+    job = only(objects, "Service")["metadata"]["labels"][only(objects, "ServiceMonitor")["spec"]["jobLabel"]]
+    assert re.fullmatch(pattern, job)
+
+
+def test_rules_are_the_files() -> None:
+    values = {"prometheusRule": {"enabled": True, "namespace": "m", "additionalLabels": {"release": "kps"}}}
+    found = of_kind(render(values), "PrometheusRule")
+    assert all(one["metadata"]["namespace"] == "m" and one["metadata"]["labels"]["release"] == "kps" for one in found)
+    files = {file.stem: yaml.safe_load(file.read_text()) for file in CHART.glob("files/rules/*.yaml")}
+    assert files
+    rendered = {one["metadata"]["name"].removeprefix("one-loadband-"): one["spec"] for one in found}
+    thresholds = [by_threshold(specs.pop("thresholds")) for specs in (rendered, files)]
+    assert rendered == files
+    assert thresholds[0] == thresholds[1]
+
+
+def by_threshold(spec: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Record and expression by threshold, of a rules file with one group."""
+    (group,) = spec["groups"]
+    return {rule["labels"]["threshold"]: (rule["record"], rule["expr"]) for rule in group["rules"]}
+
+
+def test_thresholds_are_values() -> None:
+    values = {"prometheusRule": {"enabled": True, "thresholds": {"hostHot": 0.8, "hostsStddev": "0.05"}}}
+    (found,) = (
+        by_threshold(one["spec"])
+        for one in of_kind(render(values), "PrometheusRule")
+        if one["metadata"]["name"].endswith("-thresholds")
+    )
+    assert found == {
+        "host_hot": ("loadband:threshold:ratio", "vector(0.8)"),
+        "host_cool": ("loadband:threshold:ratio", "vector(0.2)"),
+        "hosts_stddev": ("loadband:threshold:ratio", "vector(0.05)"),
+        "held": ("loadband:threshold:ratio", "vector(0.9)"),
+    }
+
+
+def test_what_kube_prometheus_stack_records_itself_is_an_option() -> None:
+    objects = render({"prometheusRule": {"enabled": True, "instanceNodeCpuRatio": True}})
+    file = CHART / "files/rules/opt-in/instance-node-cpu-ratio.yaml"
+    assert yaml.safe_load(file.read_text()) in [one["spec"] for one in of_kind(objects, "PrometheusRule")]
+
+
+def test_dashboards_are_the_files() -> None:
+    values = {"dashboards": {"enabled": True, "namespace": "m", "annotations": {"grafana_folder": "Load"}}}
+    found = of_kind(render(values), "ConfigMap")
+    for one in found:
+        assert one["metadata"]["namespace"] == "m"
+        assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert one["metadata"]["annotations"] == {"grafana_folder": "Load"}
+    rendered = {name: text for one in found for name, text in one["data"].items()}
+    assert rendered == {file.name: file.read_text() for file in CHART.glob("files/dashboards/*.json")}
+
+
+def test_a_network_policy_lets_in_who_asks_for_metrics_only() -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"a": "b"}}}
+    spec = only(render({"networkPolicy": {"enabled": True, "from": [peer]}}), "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["ingress"] == [{"ports": [{"port": "metrics"}], "from": [peer]}]
+    assert "egress" not in spec
+
+
+def test_extra_manifests_are_rendered_objects_and_texts() -> None:
+    maps = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-a"}},
+        'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ include "loadband.fullname" . }}-b\n',
+    ]
+    found = of_kind(render({"extraManifests": maps}), "ConfigMap")
+    assert {one["metadata"]["name"] for one in found} == {"one-a", "one-loadband-b"}
+
+
+def test_serves_as_a_subchart(tmp_path: Path) -> None:
+    (tmp_path / "Chart.yaml").write_text(
+        "apiVersion: v2\nname: parent\nversion: 1.0.0\n"
+        "dependencies: [{name: loadband, version: '*', condition: loadband.enabled}]\n"
+    )
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts/loadband").symlink_to(CHART)
+    values: dict[str, Any] = {"global": {"region": "x"}, "loadband": {"enabled": True, "band": {"max": 75}}}
+    assert environment(render(values, chart=tmp_path))["LOADBAND_MAX"] == "75"
+    values["loadband"]["enabled"] = False
+    assert render(values, chart=tmp_path) == []
+
+
+def test_serves_as_a_package(tmp_path: Path) -> None:
+    """What is left out of a package isn't needed to render."""
+    helm("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.iterdir()
+    assert render(chart=package) == render()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, "At most 0.20 CPU-hours in all (1 x 200m x 1h)."),
+        ({"effort": "250m", "replicas": 4, "duration": 0}, "At most 1.00 CPU-hours in each hour, without end"),
+        (
+            {"scope": "container", "resources": {"limits": {"cpu": 2}}, "duration": "30m"},
+            "At most 0.70 CPU-hours in all",
+        ),
+        ({"maxEffort": "none"}, "At most 0.70 CPU-hours for each CPU of each node"),
+        ({"maxEffort": "2", "replicas": None, "duration": "30m"}, "At most 1.00 CPU-hours for each pod."),
+        ({"kind": "DaemonSet", "allNodes": True, "maxEffort": 1}, "At most 1.00 CPU-hours for each pod."),
+        ({"kind": "Job"}, "Then it ends, and has failed if the band was not held."),
+        ({"latch": "2m"}, "After 2m it stays a load of the size it then has."),
+        ({}, "kubectl --namespace space port-forward service/one-loadband 10670"),
+        ({}, "helm uninstall one --namespace space"),
+    ],
+)
+def test_notes_say_what_it_burns_and_how_to_see_and_stop_it(values: dict[str, Any], sentence: str) -> None:
+    assert sentence in helm("install", "one", CHART, "--namespace", "space", "--dry-run=client", values=values)
