@@ -5,10 +5,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test lint types contracts unit cpu wheel image container lock clean
+.PHONY: help run setup setup-dev test lint types contracts unit cpu wheel image container e2e lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Settings pass through the environment: LOADBAND_DURATION=15s make run"
 
 run: setup ## hold 60..70 % of this machine's CPUs, live, until Ctrl-C
@@ -36,7 +36,7 @@ contracts: setup-dev ## the direction of the imports
 unit: setup-dev ## tests that don't burn, with coverage and its floor
 	@echo "== unit and property tests"
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest -m "not cpu and not container" $(PYTEST)
+	@$(BIN)/coverage run -m pytest -m "not cpu and not container and not e2e" $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -66,6 +66,10 @@ DATES = $(if $(filter podman buildah,$(notdir $(BUILDER))),--layers --timestamp 
 container: setup-dev ## the image in real containers, on podman
 	@echo "== tests in containers"
 	@$(BIN)/pytest -m container $(PYTEST)
+
+e2e: setup-dev ## the chart on the cluster of KUBECONFIG with LOADBAND_IMAGE; the command LOAD_IMAGE copies it to the nodes
+	@echo "== tests on a cluster"
+	@$(BIN)/pytest -s -m e2e $(PYTEST)
 
 lock: setup-dev ## resolve the dependencies anew into requirements/
 	@$(PIP) install uv
