@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from loadband.ending import Ending
+from loadband.ending import FAILED, Ending
 
 
 def main() -> int:
@@ -12,12 +13,24 @@ def main() -> int:
     if sys.platform != "linux":
         print("loadband reads Linux' /proc and cgroups: it runs on Linux only.", file=sys.stderr)  # noqa: T201 - no log yet
         return 2
+    _fill_standard_streams()
     ending = Ending()
     ending.install()
-    # Only now: the imports take some tenths of a second, in which PID 1 would lose a signal.
-    from loadband import cli  # noqa: PLC0415
+    try:
+        # Only now: the imports take some tenths of a second, in which PID 1 would lose a signal.
+        from loadband import cli  # noqa: PLC0415
 
-    return cli.main(ending)
+        return cli.main(ending)
+    except Exception as error:  # noqa: BLE001 - 1, the interpreter's code for it, has another meaning here
+        ending.fail("the program", error)
+        return FAILED
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null where one is closed: the next file that is opened would take its place, and get what isn't its."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        pass
+    os.close(descriptor)
 
 
 if __name__ == "__main__":

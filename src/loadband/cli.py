@@ -7,14 +7,13 @@ import os
 import platform
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
 from loadband import report
 from loadband.controller import Adaptive, Controller, Step
-from loadband.ending import Ending
+from loadband.ending import FAILED, Ending
 from loadband.metrics import Info, registry
 from loadband.quantities import Setpoint, Snapshot, State
 from loadband.regulator import Regulator, lease_of
@@ -25,7 +24,7 @@ from loadband.settings import REVISION, Asked, Loaded, OnEnd, Settings, Settings
 from loadband.settings import Controller as Law
 from loadband.workers import Workers
 
-OK, NOT_HELD, BAD_SETTINGS, FAILED = 0, 1, 2, 3
+OK, NOT_HELD, BAD_SETTINGS = 0, 1, 2
 OUTPUT_SECONDS = 1.0
 """For the view or the log to say its last words; a blocked terminal or pipe gets no longer."""
 
@@ -50,9 +49,10 @@ def _start(loaded: Loaded, ending: Ending) -> int:
     try:
         sensor = open_sensor(loaded.settings.scope, loaded.settings.max_effort)
         reach = sensor.sample().reach
+        warnings = sensor.warnings
     except (SensorError, UnreadableError) as error:
         return _refuse([str(error)])
-    for warning in sensor.warnings:
+    for warning in warnings:
         _say(warning)
     try:
         return _run(loaded, sensor, reach, ending)
@@ -82,16 +82,16 @@ def _run(loaded: Loaded, sensor: Sensor, reach: float, ending: Ending) -> int:
     with _server(settings, source, ending) as address, _output(loaded, source, address) as output:
         try:
             regulator.run(ending.wait)
-        except Exception:  # noqa: BLE001 - whatever it is, it is told and ends the run
-            traceback.print_exc()
-            ending.failed = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and ends the run
+            ending.fail("the loop", error)
         code = _exit_code(ending, regulator.snapshot)
         # What asks for readiness must not get it any more while the rest ends.
         ending.ask()
+    code = FAILED if ending.failed else code
     if output.is_alive():
         # Blocked for ever by a terminal or pipe that nobody reads; so would the interpreter's own end be.
         os._exit(code)
-    return FAILED if ending.failed else code
+    return code
 
 
 def _law(settings: Settings, reach: float) -> tuple[Controller, float | None]:

@@ -6,13 +6,19 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import threading
 import traceback
+from typing import NoReturn
 
 LEAVE_VIEW = b"\x1b[?25h\x1b[?1049l"
 """Shows a terminal's cursor and its first screen again, as the live view would have at its end."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+FAILED = 3
+"""The exit code of a run in which a thread failed, or that could not end."""
+END_SECONDS = 5
+"""What the end may take from the first signal on: after that, something hangs that will never answer."""
+SAY_SECONDS = 1.0
+"""What telling of a failure may take: nobody may be reading."""
 
 
 class Ending:
@@ -24,6 +30,7 @@ class Ending:
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
+        self._signalled = False
         self.asked = False
         """Whether the run is to end; read by any thread at any time."""
         self.failed = False
@@ -36,6 +43,7 @@ class Ending:
         """
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGALRM, lambda *_: _exit(FAILED))
         threading.excepthook = self._on_failure
 
     def ask(self) -> None:
@@ -50,17 +58,42 @@ class Ending:
             select.select([self._reader], [], [], seconds)
         return self.asked
 
+    def fail(self, name: str, error: BaseException) -> None:
+        """Ask for the end because something failed, and tell of it on standard error; from any thread.
+
+        Args:
+            name: what failed, as the subject of a sentence.
+            error: why.
+        """
+        self.failed = True
+        self.ask()
+        _say(f"loadband: {name} failed: {error!r}\n{''.join(traceback.format_exception(error))}")
+
     def _on_signal(self, number: int, _frame: object) -> None:
-        if self.asked and not self.failed:
-            if os.isatty(1) and select.select([], [1], [], 0)[1]:
-                os.write(1, LEAVE_VIEW)
-            os._exit(128 + number)
+        if self._signalled:
+            _exit(128 + number)
+        self._signalled = True
+        signal.alarm(END_SECONDS)
         self.ask()
 
     def _on_failure(self, failure: threading.ExceptHookArgs) -> None:
-        self.failed = True
-        self.ask()
-        name = failure.thread.name if failure.thread else "a thread"
-        error = failure.exc_value or failure.exc_type()
-        print(f"loadband: {name} failed: {error!r}", file=sys.stderr)  # noqa: T201 - the last word, whatever log there is
-        traceback.print_exception(error)
+        self.fail(failure.thread.name if failure.thread else "a thread", failure.exc_value or failure.exc_type())
+
+
+def _exit(code: int) -> NoReturn:
+    """End at once, whatever hangs."""
+    if os.isatty(1) and select.select([], [1], [], 0)[1]:
+        os.write(1, LEAVE_VIEW)
+    os._exit(code)
+
+
+def _say(text: str) -> None:
+    """Write to standard error, or give up when nobody reads it; without a lock that the interpreter's end waits for."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode(errors="replace"))
+
+    thread = threading.Thread(target=write, name="last words", daemon=True)
+    thread.start()
+    thread.join(SAY_SECONDS)

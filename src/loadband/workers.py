@@ -113,6 +113,7 @@ class Workers:
         self._period = period or PERIOD
         self._expires = 0.0
         self._names = itertools.count()
+        self._told = ""
         self._epoch = time.monotonic()
         self.restarts = 0
         """Workers that died and were replaced."""
@@ -160,9 +161,11 @@ class Workers:
     def _run(self, index: int) -> None:
         try:
             self._work(index)
-        except Exception:
-            # Not our end: the next cycle puts another in our place and counts it.
-            log.exception("worker %d died", index)
+        except Exception as error:
+            # Not our end: the next cycle puts another in our place and counts it. What kills each of them is told once.
+            told, self._told = self._told, repr(error)
+            if self._told != told:
+                log.exception("worker %d died: %s", index, self._told)
 
     def _work(self, index: int) -> None:
         if self._nice:
