@@ -41,7 +41,7 @@ SNAPSHOT = Snapshot(
     ),
     utilization=0.625,
     in_band=True,
-    command=Command(workers=8, effort=2.0),
+    command=Command(workers=8, effort=2.0, latched=2.25),
     verdict=Verdict(State.HOLDING, "in the band"),
     counts=Counts(
         cycles=990,
@@ -56,5 +56,6 @@ SNAPSHOT = Snapshot(
     ),
     durations=Histogram(bounds=(0.001, 0.01, 0.1), counts=(900, 80, 9, 1), total=1.75),
     throttling=Throttling(periods=700, throttled_periods=40, throttled_seconds=0.875),
+    latch_timestamp=1_800_000_000.125,
     deadline=1_800_003_600.0,
 )

@@ -197,10 +197,16 @@ def run_together(
     loops: Sequence[Regulator],
     until: float,
     starts: Sequence[float],
+    ends: Sequence[float] = (),
     interval: float = 0.1,
     seed: int = 1,
-) -> None:
-    """Run several loops, unsynchronised, until `until` seconds of the plant's time; each cycle comes a little late."""
+) -> list[tuple[float, tuple[float, ...]]]:
+    """Run several loops, unsynchronised, until `until` seconds of the plant's time; each cycle comes a little late.
+
+    A loop that has an end is gone then, as if killed. Returns the CPU-seconds of each burner of the plant over time.
+    """
+    gone = dict(zip(loops, ends, strict=False))
+    spent = []
     jitter = random.Random(seed)
     order = itertools.count()
     queue = [(1000.0 + start, next(order), loop) for start, loop in zip(starts, loops, strict=True)]
@@ -208,6 +214,10 @@ def run_together(
     while queue and queue[0][0] < 1000.0 + until:
         at, _, loop = heapq.heappop(queue)
         plant.advance(at)
+        if plant.elapsed >= gone.get(loop, math.inf):
+            continue
         loop.cycle()
+        spent.append((plant.elapsed, tuple(burner.own for burner in plant.burners)))
         heapq.heappush(queue, (at + interval + jitter.uniform(0, 0.004), next(order), loop))
     plant.advance(1000.0 + until)
+    return spent

@@ -104,7 +104,7 @@ def test_without_a_terminal_log_lines_tell_the_run_in_json_too() -> None:
     done = run(**MODEST, DURATION="2s", LOG_FORMAT="json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines[0]["event"] == "started"
-    assert lines[0]["band"] == "1..2 %"
+    assert lines[0]["asked"] == "1..2 %"
     assert lines[-1]["event"] == "stopped"
     assert len(lines) < 15
 

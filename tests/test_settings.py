@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from loadband import settings
-from loadband.quantities import Band, Scope, Steal
+from loadband.quantities import Band, Scope, Setpoint, Steal
 from loadband.settings import (
     DECLARATIONS,
     Asked,
@@ -49,7 +49,8 @@ def origins(result: Loaded) -> dict[str, Origin]:
 def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
     result = loaded()
     assert result.settings == Settings(
-        band=Band(0.60, 0.70),
+        setpoint=Setpoint(Band(0.60, 0.70)),
+        latch=None,
         scope=Scope.HOST,
         controller=Controller.ADAPTIVE,
         interval=0.1,
@@ -73,7 +74,8 @@ def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
 @pytest.mark.parametrize("declaration", DECLARATIONS, ids=lambda d: d.name)
 def test_the_default_passes_its_own_parser_from_every_origin(declaration: settings.Declaration) -> None:
     if declaration.default is None:
-        assert getattr(loaded().settings, declaration.field) is None
+        settings = loaded().settings
+        assert getattr(settings.setpoint if declaration.name == "EFFORT" else settings, declaration.field) is None
         return
     expected = loaded().settings
     assert loaded([f"{declaration.flag}={declaration.default}"]).settings == expected
@@ -83,7 +85,7 @@ def test_the_default_passes_its_own_parser_from_every_origin(declaration: settin
 def test_every_field_of_settings_has_one_declaration() -> None:
     declared = [d.field for d in DECLARATIONS]
     fields = [f.name for f in dataclasses.fields(Settings)]
-    assert sorted(declared) == sorted({*fields, "min", "max"} - {"band"})
+    assert sorted(declared) == sorted({*fields, "min", "max", "effort"} - {"setpoint"})
 
 
 def test_no_setting_has_a_name_that_kubernetes_may_give_to_a_service_link() -> None:
@@ -141,7 +143,7 @@ def test_a_good_value_arrives_in_inside_units_by_variable_and_by_flag(name: str,
     ],
 )
 def test_percent_become_the_nearest_ratio(low: str, high: str, band: Band) -> None:
-    assert loaded(["--min", low, "--max", high]).settings.band == band
+    assert loaded(["--min", low, "--max", high]).settings.setpoint.band == band
 
 
 PERCENT = "must be 0..100 (percent), written as 60 or 60%"
@@ -255,18 +257,18 @@ def test_a_bad_edge_is_not_compared_with_the_other() -> None:
 
 def test_a_flag_overrides_a_variable_and_a_variable_the_default() -> None:
     result = loaded(["--max", "90"], {"LOADBAND_MAX": "80", "LOADBAND_MIN": "50"})
-    assert result.settings.band == Band(0.5, 0.9)
+    assert result.settings.setpoint.band == Band(0.5, 0.9)
     assert origins(result) == dict.fromkeys(BY_NAME, Origin.DEFAULT) | {"MIN": Origin.VARIABLE, "MAX": Origin.FLAG}
 
 
 def test_a_bad_variable_that_a_flag_overrides_harms_nothing() -> None:
-    assert loaded(["--max", "90"], {"LOADBAND_MAX": "x"}).settings.band.high == pytest.approx(0.9)
+    assert loaded(["--max", "90"], {"LOADBAND_MAX": "x"}).settings.setpoint.band == Band(0.6, 0.9)
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\n"])
 def test_an_empty_text_counts_as_unset(empty: str) -> None:
     assert loaded([], {d.variable: empty for d in DECLARATIONS}).settings == loaded().settings
-    assert loaded([f"--max={empty}"], {"LOADBAND_MAX": "80"}).settings.band.high == pytest.approx(0.8)
+    assert loaded([f"--max={empty}"], {"LOADBAND_MAX": "80"}).settings.setpoint.band == Band(0.6, 0.8)
 
 
 def test_a_flag_without_its_value_is_told_with_what_is_allowed() -> None:
@@ -275,7 +277,7 @@ def test_a_flag_without_its_value_is_told_with_what_is_allowed() -> None:
 
 def test_the_five_numbers_override_variables_and_select_the_step_law() -> None:
     result = loaded(["40", "50%", "10", "2", "20"], {"LOADBAND_CONTROLLER": "adaptive", "LOADBAND_MIN": "x"})
-    assert (result.settings.band, result.settings.workers, result.settings.step) == (Band(0.4, 0.5), 10, 2)
+    assert (result.settings.setpoint.band, result.settings.workers, result.settings.step) == (Band(0.4, 0.5), 10, 2)
     assert (result.settings.controller, result.settings.sleep) == (Controller.STEP, 0.02)
     told = {name for name, origin in origins(result).items() if origin is Origin.NUMBERS}
     assert told == {"MIN", "MAX", "WORKERS", "STEP", "SLEEP_MS", "CONTROLLER"}
@@ -409,3 +411,24 @@ def test_a_secret_is_never_shown_and_has_no_flag(monkeypatch: pytest.MonkeyPatch
     assert "--min " not in help_text().partition("settings:")[2].partition("examples:")[0]
     assert "LOADBAND_MIN" in loaded([], {"LOADBAND_MIN": "51"}).check_text()
     assert "51" not in loaded([], {"LOADBAND_MIN": "51"}).check_text()
+
+
+def test_a_fixed_effort_has_no_band() -> None:
+    assert loaded(["--effort", "250m"]).settings.setpoint == Setpoint(None, effort=0.25)
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"LOADBAND_EFFORT": "1", "LOADBAND_MIN": "40"}, "LOADBAND_MIN='40'"),
+        ({"LOADBAND_EFFORT": "1", "LOADBAND_MAX": "80%"}, "LOADBAND_MAX='80%'"),
+        ({"LOADBAND_EFFORT": "1", "LOADBAND_LATCH": "30s"}, "LOADBAND_LATCH='30s'"),
+        ({"LOADBAND_EFFORT": "1", "LOADBAND_MAX_EFFORT": "500m"}, "EFFORT must be at most MAX_EFFORT"),
+    ],
+)
+def test_a_fixed_effort_is_refused_beside_what_it_contradicts(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load([], environ)
+    (problem,) = error.value.problems
+    assert problem.startswith("LOADBAND_EFFORT='1' with ")
+    assert named in problem

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 from loadband import report
-from loadband.controller import Adaptive, Controller, Step
+from loadband.controller import Adaptive, Controller, Latch, Step
 from loadband.ending import FAILED, Ending
 from loadband.metrics import Info, registry
-from loadband.quantities import Setpoint, Snapshot, State
+from loadband.quantities import Snapshot, State
 from loadband.regulator import Regulator, lease_of
 from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
 from loadband.server import Application, ListenError, Server
@@ -68,7 +68,7 @@ def _run(loaded: Loaded, sensor: Sensor, reach: float, ending: Ending) -> int:
         sensor,
         controller,
         workers,
-        SetpointCell(Setpoint(settings.band)),
+        SetpointCell(settings.setpoint),
         interval=settings.interval,
         scope=settings.scope,
         steal=settings.steal,
@@ -96,17 +96,20 @@ def _run(loaded: Loaded, sensor: Sensor, reach: float, ending: Ending) -> int:
 
 def _law(settings: Settings, reach: float) -> tuple[Controller, float | None]:
     """The law, and the period of the workers' turns (seconds) where the law says it."""
+    law: Controller
     if settings.controller is Law.ADAPTIVE:
-        return Adaptive(settings.steal, settings.workers), None
-    step = Step(settings.steal, settings.workers or max(math.ceil(reach), 1), settings.step, settings.sleep)
-    return step, step.turn
+        law, period = Adaptive(settings.steal, settings.workers), None
+    else:
+        law = Step(settings.steal, settings.workers or max(math.ceil(reach), 1), settings.step, settings.sleep)
+        period = law.turn
+    return Latch(law, settings.latch, settings.steal, settings.workers), period
 
 
 def _exit_code(ending: Ending, snapshot: Snapshot | None) -> int:
     if ending.failed:
         return FAILED
     expired = snapshot is not None and snapshot.verdict.state is State.EXPIRED
-    return NOT_HELD if expired and snapshot and not snapshot.counts.held else OK
+    return NOT_HELD if expired and snapshot and not snapshot.held else OK
 
 
 @contextmanager
@@ -155,7 +158,7 @@ def _output(loaded: Loaded, source: Callable[[], Snapshot | None], address: str 
         settings = loaded.settings
         fields: dict[str, str | float] = {
             "version": version("loadband"),
-            "band": str(settings.band),
+            "asked": str(settings.setpoint),
             "scope": settings.scope,
             "controller": settings.controller,
             "metrics": metrics or "off",

@@ -106,9 +106,12 @@ def _facts(snapshot: Snapshot) -> Iterator[_Fact]:
         level=logging.WARNING if state in ALARMING else logging.INFO,
         detail={"why": snapshot.verdict.why, **_now(snapshot)},
     )
-    band = snapshot.setpoint.band
-    asked = {"band_min_ratio": band.low, "band_max_ratio": band.high, "source": snapshot.setpoint.source}
-    yield _Fact("band", "band changed", values=asked, baseline=asked)
+    setpoint = snapshot.setpoint
+    if setpoint.band:
+        asked = {"band_min_ratio": setpoint.band.low, "band_max_ratio": setpoint.band.high, "source": setpoint.source}
+        yield _Fact("band", "band changed", values=asked, baseline=asked)
+    latched = {"latched_effort_cpus": snapshot.command.latched and round(snapshot.command.latched, 4)}
+    yield _Fact("latch", "latch changed", values=latched, baseline=latched)
     if snapshot.reading:
         cpus = {"capacity_cpus": snapshot.reading.capacity, "reach_cpus": snapshot.reading.reach}
         yield _Fact("capacity", "capacity changed", values=cpus, baseline=cpus)
@@ -247,5 +250,5 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
             snapshot = source()
             for line in (*(journal.lines(snapshot) if snapshot else ()), *inbox.lines()):
                 write(line)
-        end = {"held": snapshot.counts.held, "summary": report.summary(snapshot)} if snapshot else {}
+        end = {"held": snapshot.held, "summary": report.summary(snapshot)} if snapshot else {}
         write(Line(logging.INFO, "stopped", end))

@@ -54,6 +54,7 @@ class Family:
 
 _WINDOW = "over the last second (the control interval, where that is longer), sliding"
 _ABSENT = "Absent without a trustworthy reading."
+_NO_BAND = "Absent with a fixed effort."
 
 FAMILIES = (
     Family(
@@ -77,13 +78,13 @@ FAMILIES = (
         "CPU time of the scope by mode, CPU-seconds since the start. What rules should use: the ratios are over one "
         "second and alias with a slower scrape.",
     ),
-    Family("loadband_band_min_ratio", "gauge", (), "Lower edge of the band, 0..1 of the scope's capacity."),
-    Family("loadband_band_max_ratio", "gauge", (), "Upper edge of the band, 0..1 of the scope's capacity."),
+    Family("loadband_band_min_ratio", "gauge", (), f"Lower edge of the band, 0..1 of the scope's capacity. {_NO_BAND}"),
+    Family("loadband_band_max_ratio", "gauge", (), f"Upper edge of the band, 0..1 of the scope's capacity. {_NO_BAND}"),
     Family(
         "loadband_in_band",
         "gauge",
         (),
-        f"Whether CPU utilization, {_WINDOW}, is inside the band: 1 or 0. {_ABSENT}",
+        f"Whether CPU utilization, {_WINDOW}, is inside the band: 1 or 0. {_ABSENT} {_NO_BAND}",
     ),
     Family("loadband_workers", "gauge", (), "Threads that the present command asks for."),
     Family(
@@ -97,6 +98,19 @@ FAMILIES = (
         "gauge",
         (),
         "CPU-seconds per second that the present command asks of all workers together, CPUs.",
+    ),
+    Family(
+        "loadband_latched_effort_cpus",
+        "gauge",
+        (),
+        "The fixed size of a latched load, CPUs; the CPU time that it really gets is in loadband_cpu_seconds_total. "
+        "Absent in closed loop.",
+    ),
+    Family(
+        "loadband_latch_timestamp_seconds",
+        "gauge",
+        (),
+        "When the load was latched, seconds since the epoch. Absent in closed loop.",
     ),
     Family(
         "loadband_capacity_cpus",
@@ -121,14 +135,15 @@ FAMILIES = (
         "loadband_in_band_seconds_total",
         "counter",
         (),
-        "Observed time, seconds, in which CPU utilization over the last second was inside the band.",
+        "Observed time, seconds, in which CPU utilization over the last second was inside the band. Stands still while "
+        "latched.",
     ),
     Family(
         "loadband_observed_seconds_total",
         "counter",
         (),
         "Time, seconds, of which is known whether CPU utilization was inside the band: the denominator of "
-        "loadband_in_band_seconds_total.",
+        "loadband_in_band_seconds_total. Stands still while latched.",
     ),
     Family(
         "loadband_cpu_throttled_seconds_total",
@@ -277,12 +292,16 @@ def _of_counts(counts: Counts, scope: Scope) -> Iterator[_Point]:
 
 
 def _of_cycle(snapshot: Snapshot) -> Iterator[_Point]:
-    band = snapshot.setpoint.band
-    yield _Point("loadband_band_min_ratio", band.low)
-    yield _Point("loadband_band_max_ratio", band.high)
+    if band := snapshot.setpoint.band:
+        yield _Point("loadband_band_min_ratio", band.low)
+        yield _Point("loadband_band_max_ratio", band.high)
     yield _Point("loadband_workers", snapshot.command.workers)
     yield _Point("loadband_worker_duty_ratio", snapshot.command.duty)
     yield _Point("loadband_effort_cpus", snapshot.command.effort)
+    if snapshot.command.latched is not None:
+        yield _Point("loadband_latched_effort_cpus", snapshot.command.latched)
+    if snapshot.latch_timestamp is not None:
+        yield _Point("loadband_latch_timestamp_seconds", snapshot.latch_timestamp)
     if throttling := snapshot.throttling:
         yield _Point("loadband_cpu_throttled_seconds_total", throttling.throttled_seconds)
         yield _Point("loadband_cpu_throttled_periods_total", throttling.throttled_periods)
@@ -302,7 +321,8 @@ def _of_reading(snapshot: Snapshot) -> Iterator[_Point]:
     yield _Point("loadband_cpu_ratio", reading.other, (scope, "other"))
     yield _Point("loadband_cpu_ratio", reading.steal, (scope, "steal"))
     yield _Point("loadband_cpu_ratio", reading.idle, (scope, "idle"))
-    yield _Point("loadband_in_band", snapshot.in_band)
+    if snapshot.setpoint.band:
+        yield _Point("loadband_in_band", snapshot.in_band)
     yield _Point("loadband_capacity_cpus", reading.capacity, (scope,))
     yield _Point("loadband_reach_cpus", reading.reach)
 

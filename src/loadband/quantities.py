@@ -57,10 +57,25 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Setpoint:
-    """What is asked for now, and where that came from."""
+    """What is asked for now, and where that came from: a band to hold, or a fixed effort."""
 
-    band: Band
+    band: Band | None
     source: str = "settings"
+    effort: float | None = None
+    """CPUs to burn whatever else runs; then there is no band."""
+
+    def __post_init__(self) -> None:
+        """Refuse to be asked for both, or for nothing.
+
+        Raises:
+            ValueError: unless exactly one of band and effort is given, and an effort is >= 0.
+        """
+        if (self.band is None) == (self.effort is None) or (self.effort is not None and self.effort < 0):
+            raise ValueError(f"either a band or an effort >= 0, got {self.band} and {self.effort}")
+
+    def __str__(self) -> str:
+        """What is asked for as people read it: `60..70 %` or `0.25 CPUs`."""
+        return str(self.band) if self.band is not None else f"{self.effort:g} CPUs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +195,8 @@ class Command:
     """CPU-seconds per second for all workers together, 0..reach."""
     at_limit: bool = False
     """Whether no more can be commanded: the reach, or the number of workers, is used up."""
+    latched: float | None = None
+    """The fixed size of an ordinary load, CPUs, which doesn't seek a band; None in closed loop."""
 
     @property
     def duty(self) -> float:
@@ -274,5 +291,12 @@ class Snapshot:
     durations: Histogram
     """Of the cycles, seconds."""
     throttling: Throttling | None = None
+    latch_timestamp: float | None = None
+    """Wall-clock time since which the command is latched, seconds since the epoch; None in closed loop."""
     deadline: float | None = None
     """Wall-clock end of DURATION, seconds since the epoch."""
+
+    @property
+    def held(self) -> bool:
+        """Whether the band was held; a fixed effort has none that could be missed."""
+        return self.setpoint.band is None or self.counts.held

@@ -133,6 +133,7 @@ class Regulator:
         self._total_duration = 0.0
         self._started = clock.monotonic()
         self._started_wall = clock.wall()
+        self._latch_timestamp: float | None = None
         self._window: Reading | None = None
         self._snapshot: Snapshot | None = None
 
@@ -172,8 +173,11 @@ class Regulator:
         setpoint = self._setpoint.read()
         reading = self._sense()
         expired = 0 < self._duration <= began - self._started
+        latched = self._command.latched
         self._decide(reading, setpoint, expired=expired)
         self._workers.apply(self._command)
+        if self._command.latched != latched:
+            self._latch_timestamp = None if self._command.latched is None else self._clock.wall()
         self._window = window = self._look_back()
         self._count(reading, window, setpoint)
         verdict = self._judge(window, setpoint, expired=expired)
@@ -216,8 +220,8 @@ class Regulator:
     def _decide(self, reading: Reading | None, setpoint: Setpoint, *, expired: bool) -> None:
         if expired or self._after_gap() or self._failures_in_row >= MAX_FAILURES:
             # After a gap nothing is known of what goes on now: start anew from the next reading.
-            self._state = self._controller.start()
-            self._command = Command(0 if expired else self._command.workers, 0.0)
+            self._state = self._controller.start(self._state)
+            self._command = Command(0 if expired else self._command.workers, 0.0, latched=self._command.latched)
         elif reading is not None:
             self._state, self._command = self._controller.step(self._state, reading, setpoint)
 
@@ -252,9 +256,11 @@ class Regulator:
                     idle=cpu.idle + reading.idle * seconds,
                 ),
             )
-            # A window that is still filling would count the time before the first burst as out of band.
-            if window is not None and window.dt >= self._window_length - self._interval:
-                inside = window.utilization(self._steal) in setpoint.band
+            # A window that is still filling would count the time before the first burst as out of band. And what is
+            # latched seeks no band.
+            filled = window is not None and window.dt >= self._window_length - self._interval
+            if window is not None and filled and self._command.latched is None:
+                inside = _inside(window.utilization(self._steal), setpoint)
                 entered = inside or counts.in_band_seconds > 0
                 counts = replace(
                     counts,
@@ -293,11 +299,16 @@ class Regulator:
             steal=self._steal,
             reading=window,
             utilization=utilization,
-            in_band=utilization is not None and utilization in setpoint.band,
+            in_band=utilization is not None and _inside(utilization, setpoint),
             command=self._command,
             verdict=verdict,
             counts=self._counts,
             durations=Histogram(DURATION_BOUNDS, tuple(self._bucket_counts), self._total_duration),
             throttling=self._samples[-1].throttling if self._samples else None,
+            latch_timestamp=self._latch_timestamp,
             deadline=self._started_wall + self._duration if self._duration else None,
         )
+
+
+def _inside(utilization: float, setpoint: Setpoint) -> bool:
+    return setpoint.band is not None and utilization in setpoint.band

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from environs import Env, EnvValidationError, ValidationError, validate
 
-from loadband.quantities import Band, Scope, Steal
+from loadband.quantities import Band, Scope, Setpoint, Steal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,10 @@ class Listen:
 class Settings:
     """The settings of a run, in inside units: ratios, seconds, CPUs."""
 
-    band: Band
+    setpoint: Setpoint
+    """The band of MIN and MAX, or the fixed EFFORT."""
+    latch: float | None
+    """Seconds in closed loop until the load is frozen; None for never."""
     scope: Scope
     controller: Controller
     interval: float
@@ -316,6 +319,18 @@ DECLARATIONS = (
     Declaration(
         "SLEEP_MS", "10", Number(MILLISECONDS, "0", "10000"), "Step law only: a thread's sleep between bursts of 1 ms."
     ),
+    Declaration(
+        "EFFORT",
+        None,
+        Number(CPUS, "1m", "1024"),
+        "A fixed amount of CPU to burn, whatever else runs, instead of a band.",
+    ),
+    Declaration(
+        "LATCH",
+        None,
+        Number(TIME, "1s", "8760h"),
+        "Hold the band for that long, then freeze: from there on be an ordinary load of that size, which travels.",
+    ),
     Declaration("MAX_EFFORT", None, Number(CPUS, "1m", "1024"), "A ceiling of our own to what is burnt."),
     Declaration(
         "STEAL",
@@ -359,6 +374,7 @@ examples:
   loadband                                    hold 60..70 % of this machine until Ctrl-C
   loadband --min 40 --max 50% --duration 10m  then exit with 0 if the band was held
   LOADBAND_SCOPE=container loadband --check   show the settings and where each came from
+  loadband --effort 250m                      burn a quarter of a CPU, whatever else runs
   loadband 60 70 10 2 10                      as the ancestor: 10 threads, 2 at a time, sleeping 10 ms"""
 
 
@@ -470,10 +486,19 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded | Asked:
     low, high = values.pop("min", None), values.pop("max", None)
     if low is not None and high is not None and low >= high:
         problems.append(f"{given['MIN']} with {given['MAX']}: MIN must be less than MAX")
+    effort, ceiling = values.pop("effort"), values["max_effort"]
+    if effort is not None:
+        problems += [
+            f"{given['EFFORT']} with {given[name]}: a fixed effort seeks no band; give one of the two"
+            for name in ("MIN", "MAX", "LATCH")
+            if given[name].origin is not Origin.DEFAULT
+        ]
+    if effort is not None and ceiling is not None and effort > ceiling:
+        problems.append(f"{given['EFFORT']} with {given['MAX_EFFORT']}: EFFORT must be at most MAX_EFFORT")
     if problems:
         raise SettingsError(problems)
 
-    settings = Settings(band=Band(low, high), **values)
+    settings = Settings(setpoint=Setpoint(Band(low, high) if effort is None else None, effort=effort), **values)
     return Loaded(
         settings, tuple(given.values()), (*_unknown(environ), *_without_effect(settings, given)), namespace.check
     )

@@ -108,8 +108,8 @@ def _headline(snapshot: Snapshot | None, width: int) -> Text:
         (f" {state} ", f"bold reverse {COLOUR[state]}"),
         "  ",
         (now, "bold"),
-        ("  band ", "dim"),
-        str(snapshot.setpoint.band),
+        ("  band " if snapshot.setpoint.band else "  effort ", "dim"),
+        str(snapshot.setpoint),
         no_wrap=True,
         overflow="ellipsis",
     )
@@ -166,7 +166,7 @@ def _figures(snapshot: Snapshot | None, *, brief: bool) -> list[tuple[str, str]]
     effort = f"{command.effort:.2f} of {_cpus(reading.reach)}" if reading else f"{command.effort:.2f} CPUs"
     scope = f"{snapshot.scope}, {_cpus(reading.capacity)}" if reading else f"{snapshot.scope}"
     workers = f"{command.workers}, duty {100 * command.duty:.0f} %"
-    in_band, since = "not yet", ""
+    in_band, since = "not yet" if snapshot.setpoint.band else "no band", ""
     if counts.in_band_seconds > 0:
         in_band = f"{100 * counts.in_band_seconds / counts.observed_since_entry:.1f} %"
         since = f" of {counts.observed_since_entry:.0f} s"
@@ -219,14 +219,15 @@ def _graph(snapshot: Snapshot | None, history: Sequence[Point], width: int, heig
     figure.plot_size(width, height)
     figure.axes(active=False)
     figure.axes(active=True, axis="y", side="left")
-    ticks = [bottom, 100 * band.low, 100 * band.high, top]
+    edges = [100 * band.low, 100 * band.high] if band else []
+    ticks = [bottom, *edges, top]
     figure.ruler("y").lim(bottom, top).ticks(ticks, [f"{tick:g}" for tick in ticks])
     figure.ruler("x").lim(-SPAN, 0)
     if height >= LOW:
         figure.ruler("x").ticks([-60, -45, -30, -15, 0], ["-60 s", "-45 s", "-30 s", "-15 s", "now"])
     else:
         figure.ruler("x").frequency(0)
-    for edge in (100 * band.low, 100 * band.high):
+    for edge in edges:
         figure.draw(figure.segment((-SPAN, 0), (edge, edge), marker=plotext.line(pixel=plotext.pixel("green"))))
     if points:
         inside = plotext.marker("braille", pixel=plotext.pixel(foreground="green+"))
@@ -234,7 +235,7 @@ def _graph(snapshot: Snapshot | None, history: Sequence[Point], width: int, heig
         curve = figure.signal(
             [point.at - now for point in points],
             [min(max(100 * point.utilization, bottom), top) for point in points],
-            marker=[inside if point.utilization in band else outside for point in points],
+            marker=[inside if band is None or point.utilization in band else outside for point in points],
         )
         curve.lines()
         pause = max(BREAK, 2 * snapshot.interval)
@@ -245,9 +246,11 @@ def _graph(snapshot: Snapshot | None, history: Sequence[Point], width: int, heig
     return Text.from_ansi(figure.build().string().removesuffix("\n"), no_wrap=True, overflow="crop")
 
 
-def _limits(band: Band, points: Iterable[Point]) -> tuple[int, int]:
+def _limits(band: Band | None, points: Iterable[Point]) -> tuple[int, int]:
     """Choose the graph's limits, in percent: band, margins and all points, widened to tens: they seldom move."""
     values = [point.utilization for point in points]
+    if band is None:
+        return 0, 100
     low, high = min([band.low - MARGIN, *values]), max([band.high + MARGIN, *values])
     # Rounding first: 0.7 + 0.1 is a hair below 0.8, and 0.6 + 0.2 above it.
     bottom, top = math.floor(round(10 * low, 6)), math.ceil(round(10 * high, 6))

@@ -1,0 +1,131 @@
+"""Load of a fixed size: frozen by a latch, or asked for from the start."""
+
+from __future__ import annotations
+
+import pytest
+from plant import Plant, regulator, run
+
+from loadband.controller import Adaptive, Latch, Step
+from loadband.quantities import Band, Setpoint, Snapshot, State
+from loadband.setpoint import SetpointCell
+
+BAND = Band(0.6, 0.7)
+
+
+def last(seen: list[Snapshot]) -> Snapshot:
+    return seen[-1]
+
+
+@pytest.mark.parametrize("law", [Adaptive(), Step(workers=8, sleep=0.005)], ids=["adaptive", "step"])
+def test_it_holds_the_band_for_its_time_and_then_is_an_ordinary_load(law: Adaptive | Step) -> None:
+    plant = Plant(2, others=lambda t: 0.1 if t < 60 else 0.6, noise=0.004)
+    loop, burner = regulator(plant, BAND, Latch(law, after=30))
+    seen: list[Snapshot] = []
+    run(plant, loop, 60, seen)
+    size = last(seen).command.latched
+    assert size is not None
+    assert last(seen).verdict.state is State.LATCHED
+    before = burner.own
+    run(plant, loop, 60, seen)
+    # The neighbour took 25 points more, and nothing moved.
+    assert (burner.own - before) / 60 == pytest.approx(size, abs=0.002)
+    assert last(seen).command.latched == size
+    if isinstance(law, Adaptive):
+        assert size == pytest.approx(1.2, abs=0.01)
+
+
+def test_the_time_counts_from_the_first_entry_and_it_latches_in_the_band_only() -> None:
+    plant = Plant(2, others=lambda t: 1.8 if t < 20 else 0.1)
+    loop, _ = regulator(plant, BAND, Latch(Adaptive(), after=10))
+    seen: list[Snapshot] = []
+    run(plant, loop, 29, seen)
+    assert last(seen).command.latched is None
+    run(plant, loop, 4, seen)
+    assert last(seen).command.latched == pytest.approx(1.2, abs=0.02)
+
+
+def test_the_latch_has_a_time_that_stands() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND, Latch(Adaptive(), after=5))
+    seen: list[Snapshot] = []
+    run(plant, loop, 20, seen)
+    times = {snapshot.latch_timestamp for snapshot in seen if snapshot.verdict.state is State.LATCHED}
+    first = next(snapshot for snapshot in seen if snapshot.verdict.state is State.LATCHED)
+    assert len(times) == 1
+    assert times.pop() == pytest.approx(first.timestamp, abs=0.1)
+    assert all(s.latch_timestamp is None for s in seen if s.verdict.state is not State.LATCHED)
+
+
+def test_a_gap_and_lost_readings_do_not_unlatch() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND, Latch(Adaptive(), after=5))
+    run(plant, loop, 10)
+    size = loop.cycle().command.latched
+    plant.jump(30)
+    assert loop.cycle().command.effort == 0
+    seen: list[Snapshot] = []
+    run(plant, loop, 2, seen)
+    assert last(seen).command.latched == size
+    burner.fault = "gone"
+    run(plant, loop, 2, seen)
+    assert last(seen).verdict.state is State.FAILSAFE
+    assert last(seen).command.effort == 0
+    burner.fault = ""
+    run(plant, loop, 2, seen)
+    assert last(seen).verdict.state is State.LATCHED
+    assert last(seen).command.effort == pytest.approx(size)
+
+
+def test_another_band_unlatches() -> None:
+    plant = Plant(2)
+    cell = SetpointCell(Setpoint(BAND))
+    loop, _ = regulator(plant, cell, Latch(Adaptive(), after=5))
+    run(plant, loop, 10)
+    cell.replace(Setpoint(Band(0.2, 0.3), "control"))
+    seen: list[Snapshot] = []
+    run(plant, loop, 3, seen)
+    assert last(seen).verdict.state is State.HOLDING
+    assert last(seen).latch_timestamp is None
+    run(plant, loop, 10, seen)
+    assert last(seen).command.latched == pytest.approx(0.5, abs=0.01)
+
+
+def test_time_latched_is_not_observed_time() -> None:
+    plant = Plant(2, others=lambda t: 0.1 if t < 20 else 1.0)
+    loop, _ = regulator(plant, BAND, Latch(Adaptive(), after=10))
+    seen: list[Snapshot] = []
+    run(plant, loop, 60, seen)
+    assert last(seen).counts.observed_seconds == pytest.approx(10, abs=3)
+    assert last(seen).counts.held
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 64])
+def test_a_fixed_effort_is_burnt_from_the_start_whatever_else_runs(cpus: int) -> None:
+    plant = Plant(cpus, others=lambda t: 0.0 if t < 10 else 0.7 * cpus)
+    loop, burner = regulator(plant, SetpointCell(Setpoint(None, effort=0.25)), Latch(Adaptive()))
+    seen: list[Snapshot] = []
+    run(plant, loop, 30, seen)
+    assert burner.own == pytest.approx(0.25 * 30, abs=0.06)
+    assert {s.verdict.state for s in seen[2:]} == {State.LATCHED}
+    assert last(seen).command.latched == 0.25
+    assert last(seen).counts.observed_seconds == 0
+    assert last(seen).held
+
+
+def test_a_size_that_cannot_be_kept_is_said_so() -> None:
+    plant = Plant(2, others=lambda t: 0.0 if t < 10 else 1.95)
+    loop, _ = regulator(plant, SetpointCell(Setpoint(None, effort=1.5)), Latch(Adaptive()), reach=1.8)
+    seen: list[Snapshot] = []
+    run(plant, loop, 30, seen)
+    assert "crowded out" in last(seen).verdict.why
+    narrow, _ = regulator(Plant(2), SetpointCell(Setpoint(None, effort=1.5)), Latch(Adaptive()), reach=0.5)
+    plant = narrow._sensor.plant  # type: ignore[attr-defined] # the plant behind the sensor
+    run(plant, narrow, 5, seen)
+    assert last(seen).command.effort == 0.5
+    assert "our reach is less" in last(seen).verdict.why
+
+
+@pytest.mark.parametrize(("band", "effort"), [(None, None), (BAND, 0.5), (None, -1.0)])
+def test_a_setpoint_asks_for_a_band_or_an_effort(band: Band | None, effort: float | None) -> None:
+    with pytest.raises(ValueError, match="either a band or an effort"):
+        Setpoint(band, effort=effort)
