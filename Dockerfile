@@ -26,11 +26,12 @@ RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/loadband \
     --requirement /source/requirements/run.txt
 COPY pyproject.toml README.md LICENSE /source/
 COPY src /source/src
-# pygments is there for rich, which we never ask to colour source code: its lexers need no byte code.
+# pygments is there for rich, which is never asked to colour source code: each language's lexer goes without.
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /source \
   && /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --no-deps --no-index \
     --find-links /wheels loadband \
-  && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash -x '/lexers/' /opt/loadband/lib
+  && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash \
+    -x '/lexers/(?!_mapping|__init__)' /opt/loadband/lib
 
 FROM python
 COPY --from=build /opt/loadband /opt/loadband
