@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from loadband import report
+from loadband import notify, report
 from loadband.controller import Adaptive, Controller, Latch, Step
 from loadband.ending import FAILED, Ending
 from loadband.metrics import Info, registry
@@ -79,7 +79,11 @@ def _run(loaded: Loaded, sensor: Sensor, reach: float, ending: Ending) -> int:
     def source() -> Snapshot | None:
         return regulator.snapshot
 
-    with _server(settings, source, ending) as address, _output(loaded, source, address) as output:
+    with (
+        _server(settings, source, ending) as address,
+        _output(loaded, source, address) as output,
+        notify.feeding(source),
+    ):
         try:
             regulator.run(ending.wait)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told and ends the run
@@ -188,4 +192,5 @@ def _say(sentence: str) -> None:
 def _refuse(problems: tuple[str, ...] | list[str]) -> int:
     for problem in problems:
         _say(problem)
+    notify.tell(f"STATUS=bad settings: {'; '.join(problems)}")
     return BAD_SETTINGS
