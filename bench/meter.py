@@ -87,12 +87,11 @@ class Meter:
             # The kernel makes the text during the read, so the clock is read just before it.
             at = time.monotonic()
             lines = file.read().decode().splitlines()
-        group = self._group.usage() if self._group else nan
-        tasks = _tasks()
+        group, used = self._group.usage() if self._group else nan, tasks()
         values = next(line.split()[1:9] for line in lines if line.split(None, 1)[0] == self._label)
         user, nice, system, idle, iowait, irq, softirq, steal = (int(value) / HZ for value in values)
         busy = user + nice + system + irq + softirq
-        return Mark(at, idle + iowait, tasks, busy + steal, busy + steal + idle + iowait, group)
+        return Mark(at, idle + iowait, used, busy + steal, busy + steal + idle + iowait, group)
 
     def _run(self) -> None:
         due = time.monotonic()
@@ -131,14 +130,13 @@ def by_ticks(start: Mark, end: Mark) -> float:
     return (end.ticks - start.ticks) / (end.all_ticks - start.all_ticks)
 
 
-def slide(
-    marks: Sequence[Mark], utilization: Callable[[Mark, Mark], float], steps: int
-) -> list[tuple[float, float]]:
+def slide(marks: Sequence[Mark], utilization: Callable[[Mark, Mark], float], steps: int) -> list[tuple[float, float]]:
     """Start (monotonic seconds) and utilization (ratio) of windows that are `steps` marks long and slide by one."""
     return [(start.at, utilization(start, end)) for start, end in zip(marks, marks[steps:], strict=False)]
 
 
-def _tasks() -> float:
+def tasks() -> float:
+    """CPU-seconds that tasks used on the whole machine; nan where no root cgroup tells."""
     return next((usage_in(path) for path in ROOT_USAGE if path.is_file()), nan)
 
 

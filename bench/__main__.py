@@ -1,0 +1,205 @@
+"""The command line of the benchmark: `python -m bench`, or `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from bench import figures, machine, report
+from bench.groups import CannotError
+from bench.results import Results, Run
+from bench.scenes import SCENES, Scene
+from bench.stage import Tick, ToolFailedError, play, task_of
+from bench.tools import TOOLS, Launch, Tool
+
+T = TypeVar("T")
+
+SECONDS = 12.0
+OVERHEAD = 0.7
+"""Seconds that starting and ending a tool takes."""
+TRIES = 3
+"""How often a run is made until nobody disturbs it."""
+INTERRUPTED = 130
+
+
+class Choice(NamedTuple):
+    """What the user asked for."""
+
+    scenes: tuple[Scene, ...]
+    tools: tuple[Tool, ...]
+    seconds: float
+    out: Path
+    anyway: bool
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and show; returns the exit code: 0, 2 for what can't be asked, 130 after Ctrl-C."""
+    choice = _parse(arguments)
+    console = Console(highlight=False)
+    absent = [tool.name for tool in choice.tools if not tool.found]
+    if absent:
+        console.print(f"Not on PATH, so left out: {', '.join(absent)}.")
+    tools = tuple(tool for tool in choice.tools if tool.found)
+    minutes = estimate(choice.scenes, tools, choice.seconds) / 60
+    console.print(f"{len(choice.scenes)} scenes, {len(tools)} tools: {minutes:.0f} minutes if nobody disturbs.")
+    busy = machine.busy()
+    if busy.too_busy:
+        console.print(
+            f"[bold red]The machine isn't idle: {busy.percent:.0f} % in use"
+            f"{' by ' + ', '.join(busy.by) if busy.by else ''}.[/]"
+        )
+        if not choice.anyway:
+            console.print("Wait for that to end, or measure nonsense with --anyway (make bench ANYWAY=1).")
+            return 2
+    results = _earlier(choice.out / "results.json", console)
+    results.versions |= {tool.name: tool.version() for tool in tools}
+    try:
+        _measure(choice, tools, results, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted: what was measured is kept.")
+        return INTERRUPTED
+    finally:
+        if results.runs:
+            publish(results, choice.out)
+    names = [scene.name for scene in choice.scenes]
+    console.print(report.terminal(results, names))
+    for sentence in report.missed(results, names):
+        console.print(f"[bold red]missed[/]: {sentence}")
+    console.print(f"{choice.out / 'README.md'}, results.json and a picture of each scene are written.")
+    return 0
+
+
+def estimate(scenes: Sequence[Scene], tools: Sequence[Tool], seconds: float) -> float:
+    """Seconds that it takes for each of the tools to play each of the scenes."""
+    return sum(scene.seconds(seconds) + OVERHEAD for scene in scenes for tool in tools if not _cannot(scene, tool))
+
+
+def publish(results: Results, out: Path) -> None:
+    """Write the pictures and the page."""
+    pictures = []
+    for scene in SCENES:
+        runs = [run for tool in TOOLS if (run := results.runs.get((scene.name, tool.name))) and run.curve]
+        if scene.picture and runs:
+            pictures.append((scene.title, figures.draw(scene, runs, out).name))
+    (out / "README.md").write_text(report.markdown(results, pictures))
+
+
+def _measure(choice: Choice, tools: Sequence[Tool], results: Results, console: Console) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, refresh_per_second=1) as progress:
+        bar = progress.add_task("", total=estimate(choice.scenes, tools, choice.seconds))
+        for scene in choice.scenes:
+            for tool in tools:
+                progress.update(bar, description=f"{scene.name} · {tool.name}")
+                run = _run(scene, tool, choice.seconds, lambda passed: progress.advance(bar, passed), console)
+                results.add(run)
+                results.save(choice.out / "results.json")
+                console.print(_summary(scene, run))
+
+
+def _run(scene: Scene, tool: Tool, seconds: float, tick: Tick, console: Console) -> Run:
+    if why := _cannot(scene, tool):
+        return Run(scene.name, tool.name, cannot=why)
+    for attempt in range(TRIES):
+        try:
+            recording = play(scene, tool, seconds, tick)
+        except (CannotError, ToolFailedError) as error:
+            return Run(scene.name, tool.name, cannot=str(error))
+        run = Run.of(scene, tool, shown(scene, tool), recording, seconds)
+        if not run.strangers > report.STRANGERS:
+            break
+        again = ": once more" if attempt + 1 < TRIES else ""
+        console.print(
+            f"[bold red]disturbed[/]: while {tool.name} played {scene.name}, others used {run.strangers:.0f} %"
+            f" of the machine for a second{again}"
+        )
+    return run
+
+
+def _cannot(scene: Scene, tool: Tool) -> str:
+    """Why a tool can't play a scene, as far as that is known before; else nothing."""
+    if scene.loadband_only and tool.name != report.OURS:
+        return scene.loadband_only
+    try:
+        tool.launch(task_of(scene))
+    except CannotError as error:
+        return str(error)
+    return ""
+
+
+def shown(scene: Scene, tool: Tool) -> str:
+    """The command that a tool plays a scene with, as one would type it."""
+    launch: Launch = tool.launch(task_of(scene))
+    return launch.shown()
+
+
+def _summary(scene: Scene, run: Run) -> str:
+    told = run.cannot or " · ".join(f"{row.title} {report.written(row, run.numbers[row.key])}" for row in scene.rows)
+    return f"[bold]{scene.name} · {run.tool}[/]: {told}"
+
+
+def _earlier(path: Path, console: Console) -> Results:
+    """What was measured on this machine before, to add to it; else nothing yet."""
+    here = machine.describe()
+    try:
+        results = Results.load(path)
+    except OSError:
+        return Results({**here, "date": machine.today()})
+    except (ValueError, KeyError, TypeError) as error:
+        console.print(f"{path} can't be understood ({error}): begun anew.")
+        return Results({**here, "date": machine.today()})
+    if here != {name: value for name, value in results.machine.items() if name != "date"}:
+        console.print(f"{path} is of another machine: begun anew.")
+        return Results({**here, "date": machine.today()})
+    results.machine["date"] = machine.today()
+    return results
+
+
+def _parse(arguments: Sequence[str] | None) -> Choice:
+    scenes = {scene.name: scene for scene in SCENES}
+    tools = {tool.name: tool for tool in TOOLS}
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Drives loadband and its peers through the same scenes, with a meter outside of them all.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(
+            [
+                "scenes:",
+                *(f"  {scene.name:12} {scene.title}" for scene in SCENES),
+                "tools:",
+                *(f"  {tool.name:12} {tool.about}" for tool in TOOLS),
+            ]
+        ),
+    )
+    parser.add_argument("--scenes", default="", help="names, with commas or spaces between them; default all")
+    parser.add_argument("--tools", default="", help="likewise; default all that are on PATH")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measured span; default %(default)g")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/benchmark"),
+        help="directory for results.json, README.md and the pictures; results of this machine that are there stay,"
+        " but for what is measured anew; default %(default)s",
+    )
+    parser.add_argument("--anyway", action="store_true", help="measure though the machine isn't idle")
+    given = parser.parse_args(arguments)
+    if not 2 <= given.seconds <= 600:  # noqa: PLR2004 - a window and a step; more is another kind of test
+        parser.error("--seconds is 2..600")
+
+    def chosen(text: str, known: Mapping[str, T]) -> tuple[T, ...]:
+        names = text.replace(",", " ").split() or list(known)
+        if unknown := [name for name in names if name not in known]:
+            parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+        return tuple(thing for name, thing in known.items() if name in names)
+
+    return Choice(chosen(given.scenes, scenes), chosen(given.tools, tools), given.seconds, given.out, given.anyway)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

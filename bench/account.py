@@ -1,0 +1,49 @@
+"""Runs loadband and accounts what it costs beside its burning: `python -m bench.account FILE`, settings as ever.
+
+Its own cost is defined as the CPU time of the process less that of the burn calls, which only the process itself can
+tell apart. So `hashlib.pbkdf2_hmac`, which is all that burns, is wrapped in two reads of the thread's CPU clock; the
+reads themselves count as cost. Twice a second one line goes to the file: monotonic seconds, CPU-seconds of the
+process, CPU-seconds of finished burn calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+STEP = 0.5
+"""Seconds between two lines."""
+
+burnt: defaultdict[int, float] = defaultdict(float)
+"""CPU-seconds of burn calls by thread: each adds to its own alone."""
+original = hashlib.pbkdf2_hmac
+
+
+def accounted(*arguments: Any) -> bytes:
+    """Burn as asked, and write down what that took."""
+    before = time.thread_time()
+    result = original(*arguments)
+    burnt[threading.get_ident()] += time.thread_time() - before
+    return result
+
+
+def write(path: Path) -> None:
+    """Append a line for ever."""
+    with path.open("w", buffering=1) as file:
+        while True:
+            print(time.monotonic(), time.process_time(), sum(list(burnt.values())), file=file)
+            time.sleep(STEP)
+
+
+if __name__ == "__main__":
+    hashlib.pbkdf2_hmac = accounted  # type: ignore[assignment] # positional arguments are all that is used
+    threading.Thread(target=write, args=(Path(sys.argv.pop(1)),), name="account", daemon=True).start()
+
+    from loadband.__main__ import main
+
+    sys.exit(main())

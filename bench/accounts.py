@@ -1,0 +1,96 @@
+"""Who used how much CPU time: the tool, the neighbour, all that the benchmark started, and everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable
+from typing import Self
+
+import psutil
+
+from bench.meter import tasks
+from bench.recording import Account
+
+STEP = 1.0
+"""Seconds between two accounts."""
+STARTING = 4
+"""Accounts in which the tool may still be starting processes."""
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants; empty where it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+class Accounts:
+    """Takes an account each second, from a thread of its own.
+
+    Finding processes costs far more than reading what they used, so they are looked for in the first seconds, in which
+    the tool starts them, and when told to.
+
+    Args:
+        tool: process id.
+        neighbour: likewise; None without one.
+    """
+
+    def __init__(self, tool: int, neighbour: int | None) -> None:
+        self._pids = (tool, neighbour)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="accounts", daemon=True)
+        self.taken: list[Account] = []
+        self.look_around()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def look_around(self) -> None:
+        """See which processes there are now."""
+        tool, neighbour = self._pids
+        with self._lock:
+            self._tool = family(tool)
+            self._neighbour = family(neighbour) if neighbour else []
+            self._all = family(os.getpid())
+
+    def take(self) -> None:
+        """Take an account of now."""
+        with self._lock:
+            self.taken.append(
+                Account(
+                    at=time.monotonic(),
+                    tool=_used(self._tool),
+                    neighbour=_used(self._neighbour),
+                    # With children that have ended: what they used is not lost.
+                    all_ours=_used(self._all) + sum(psutil.Process().cpu_times()[2:4]),
+                    tasks=tasks(),
+                )
+            )
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            due += STEP
+            self._stop.wait(max(due - time.monotonic(), 0.0))
+            if len(self.taken) < STARTING:
+                self.look_around()
+            self.take()
+
+
+def _used(processes: Iterable[psutil.Process]) -> float:
+    used = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used += sum(process.cpu_times()[:2])
+    return used

@@ -1,0 +1,197 @@
+"""What was recorded of one tool in one scene, and the numbers that are made of it: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import nan
+from statistics import fmean
+
+from bench.meter import Mark, by_group, by_idle, by_tasks, by_ticks, settled, slide
+
+WINDOW = 1.0
+"""Seconds of the windows that all numbers are about; they slide by the meter's step."""
+STARTING = 2
+"""The first accounts, in which a tool may have processes that aren't known yet."""
+SHORTEST_ACCOUNT = 0.5
+"""Seconds; over less the 10 ms that processes' CPU times are cut to would look like strangers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """CPU-seconds used until a moment of the monotonic clock."""
+
+    at: float
+    tool: float
+    """By the tool, with all its processes."""
+    neighbour: float
+    all_ours: float
+    """By these, the benchmark itself and all else that it started."""
+    tasks: float
+    """By everybody; nan where no root cgroup tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One tool in one scene."""
+
+    marks: Sequence[Mark]
+    step: float
+    """Seconds between two marks."""
+    capacity: float
+    """CPUs that utilization is a ratio of."""
+    of_group: bool
+    """Whether that is a group's quota."""
+    cpus: int
+    """Of the whole machine."""
+    band: tuple[float, float]
+    """Ratios."""
+    events: Mapping[str, float]
+    """What happened when, monotonic seconds; among them `start` and `until`."""
+    accounts: Sequence[Account] = ()
+    """One at each event, and one each second between."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """What was measured beside utilization, in the units of the rows that show it."""
+
+    @property
+    def target(self) -> float:
+        """The band's middle, a ratio."""
+        return sum(self.band) / 2
+
+    def between(self, since: str, until: str, skip: float = 0.0) -> list[Mark]:
+        """The marks from `skip` seconds after one event until another."""
+        return [mark for mark in self.marks if self.events[since] + skip <= mark.at <= self.events[until]]
+
+    def utilization(self, start: Mark, end: Mark) -> float:
+        """What decides, between two marks, a ratio."""
+        return (by_group if self.of_group else by_idle)(start, end, self.capacity)
+
+    def windows(self, since: str, until: str, skip: float = 0.0) -> list[tuple[float, float]]:
+        """Start (monotonic seconds) and utilization (ratio) of the windows between two events."""
+        return slide(self.between(since, until, skip), self.utilization, round(WINDOW / self.step))
+
+
+Number = Callable[[Recording], float]
+"""Makes one number of a recording; nan where it tells nothing, infinity for what never came."""
+
+
+def mean_error(since: str, until: str, skip: float = 0.0) -> Number:
+    """Mean absolute error of the windows between two events against the band's middle, points."""
+
+    def number(recording: Recording) -> float:
+        windows = recording.windows(since, until, skip)
+        return 100 * fmean(abs(utilization - recording.target) for _, utilization in windows) if windows else nan
+
+    return number
+
+
+def mean_error_by_tasks(since: str, until: str) -> Number:
+    """The same by the root cgroup's CPU usage, points; nan where that isn't told, or isn't of what is held."""
+
+    def number(recording: Recording) -> float:
+        def utilization(start: Mark, end: Mark) -> float:
+            return by_tasks(start, end, recording.capacity)
+
+        windows = slide(recording.between(since, until), utilization, round(WINDOW / recording.step))
+        return 100 * fmean(abs(utilization - recording.target) for _, utilization in windows) if windows else nan
+
+    return number
+
+
+def share_within(since: str, until: str, half: float | None = None) -> Number:
+    """Share of the windows between two events that are in the band, or within `half` (ratio) of its middle, percent."""
+
+    def number(recording: Recording) -> float:
+        low, high = recording.band if half is None else (recording.target - half, recording.target + half)
+        windows = recording.windows(since, until)
+        return 100 * fmean(low <= utilization <= high for _, utilization in windows) if windows else nan
+
+    return number
+
+
+def mean_utilization(since: str, until: str, skip: float = 0.0) -> Number:
+    """Utilization between two events as a whole, percent."""
+
+    def number(recording: Recording) -> float:
+        marks = recording.between(since, until, skip)
+        return 100 * recording.utilization(marks[0], marks[-1]) if len(marks) > 1 else nan
+
+    return number
+
+
+def moved(before: str, event: str, until: str, skip: float) -> Number:
+    """By how much utilization, from `skip` seconds after an event on, is another than before it, points."""
+    earlier, later = mean_utilization(before, event), mean_utilization(event, until, skip)
+    return lambda recording: abs(later(recording) - earlier(recording))
+
+
+def back_in_band(event: str, until: str) -> Number:
+    """Seconds from an event to the first window from which on the next 10 s are in the band; infinity for never."""
+
+    def number(recording: Recording) -> float:
+        if event not in recording.events:
+            return nan
+        return settled(recording.windows(event, until), *recording.band, recording.events[event])
+
+    return number
+
+
+def tick_error(since: str, until: str) -> Number:
+    """By how much tick readers are wrong about the time between two events as a whole, points."""
+
+    def number(recording: Recording) -> float:
+        marks = recording.between(since, until)
+        if len(marks) < 2 or recording.of_group:  # noqa: PLR2004 - a difference needs two
+            return nan
+        return 100 * abs(by_ticks(marks[0], marks[-1]) - by_idle(marks[0], marks[-1], recording.capacity))
+
+    return number
+
+
+def tool_use(since: str, until: str) -> Number:
+    """CPU time that the tool itself used between two events, percent of the capacity."""
+    return _use(lambda account: account.tool, since, until)
+
+
+def neighbour_use(since: str, until: str) -> Number:
+    """CPU time that the neighbour got between two events, percent of the capacity."""
+    return _use(lambda account: account.neighbour, since, until)
+
+
+def _use(of: Callable[[Account], float], since: str, until: str) -> Number:
+    def number(recording: Recording) -> float:
+        first, *_, last = [
+            account
+            for account in recording.accounts
+            if recording.events[since] <= account.at <= recording.events[until]
+        ]
+        return 100 * (of(last) - of(first)) / ((last.at - first.at) * recording.capacity)
+
+    return number
+
+
+def fact(name: str) -> Number:
+    """What a probe measured."""
+    return lambda recording: recording.facts.get(name, nan)
+
+
+def strangers(recording: Recording) -> float:
+    """CPU time of all whom this benchmark didn't start, in the worst second after the start, percent of the machine.
+
+    nan where no root cgroup tells.
+    """
+    pairs = [
+        (first, last)
+        for first, last in pairwise(recording.accounts[STARTING:])
+        if last.at - first.at >= SHORTEST_ACCOUNT
+    ]
+    return max(
+        (
+            100
+            * ((last.tasks - last.all_ours) - (first.tasks - first.all_ours))
+            / ((last.at - first.at) * recording.cpus)
+            for first, last in pairs
+        ),
+        default=nan,
+    )

@@ -1,0 +1,198 @@
+"""Plays a scene with a tool: starts what is needed, lets the events happen, records, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+
+from bench.accounts import Accounts, family
+from bench.groups import limited
+from bench.helpers import Helper
+from bench.meter import Meter
+from bench.probes import Cost, Subject
+from bench.recording import Recording
+from bench.scenes import Scene
+from bench.tools import Launch, Task, Tool, environment
+
+END_SECONDS = 5.0
+"""For a tool to end when asked to, before it is killed."""
+BURN_LOOK = 0.01
+"""Seconds between two looks for the first burn."""
+BURN_SECONDS = 10.0
+"""For it to come."""
+
+Tick = Callable[[float], None]
+"""Is told how many seconds of a scene have passed since it was last told."""
+
+
+class ToolFailedError(Exception):
+    """A tool ended while it was to run; the message is what it said last."""
+
+
+def task_of(scene: Scene, port: int = 0, account: Path | None = None) -> Task:
+    """What a scene asks of a tool."""
+    return Task(
+        band=scene.band,
+        cpus=1 if scene.cpu is not None else os.cpu_count() or 1,
+        quota=scene.quota,
+        pinned=scene.cpu is not None,
+        workers=scene.workers,
+        port=port,
+        account=account,
+    )
+
+
+def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
+    """Play a scene with a tool.
+
+    Args:
+        scene: what to play.
+        tool: with whom.
+        seconds: how long acts last that are measured, at least.
+        tick: is told how time goes by.
+
+    Raises:
+        CannotError: it can't be played here, or not with this tool.
+        ToolFailedError: the tool ended.
+    """
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadband-bench-")))
+        account = directory / "account"
+        task = task_of(scene, _free_port(), account if scene.probe is Cost else None)
+        launch = tool.launch(task)
+        group = stack.enter_context(limited(scene.quota)) if scene.quota else None
+        cpu = None if scene.cpu is None else scene.cpu % (os.cpu_count() or 1)
+        command = list(launch.command)
+        if cpu is not None:
+            command = ["taskset", "--cpu-list", str(cpu), *command]
+        if group:
+            command = group.entered(command)
+        share = max((act.neighbour or 0.0 for act in scene.acts), default=0.0)
+        neighbour = stack.enter_context(Helper("burn", str(share * task.capacity))) if share else None
+        meter = stack.enter_context(Meter(cpu, group=group))
+        running = stack.enter_context(_running(Launch(command, launch.environment), directory / "stderr"))
+        accounts = stack.enter_context(Accounts(running.pid, neighbour.pid if neighbour else None))
+        run = _Run(running, directory / "stderr", tick)
+        if scene.acts[0].event == "start" and len(scene.acts) == 1:
+            run.watch_first_burn()
+        # Its server may still be starting: what asks it waits until the first act that is measured.
+        probe = scene.probe(Subject(meter, task.port, account))
+        stack.callback(probe.close)
+        for act in scene.acts:
+            run.happens(act.event)
+            if act.neighbour is not None and neighbour:
+                neighbour.go() if act.neighbour else neighbour.leave()
+            probe.at(act.event)
+            accounts.look_around()
+            accounts.take()
+            run.wait(act.lasts(seconds))
+        accounts.take()
+        run.happens("until")
+        probe.at("until")
+        memory = _memory(running.pid)
+    return Recording(
+        marks=tuple(meter.marks),
+        step=meter.step,
+        capacity=meter.capacity,
+        of_group=group is not None,
+        cpus=os.cpu_count() or 1,
+        band=(scene.band[0] / 100, scene.band[1] / 100),
+        events=run.events,
+        accounts=tuple(accounts.taken),
+        facts={**probe.facts, "memory": memory},
+    )
+
+
+class _Run:
+    """A tool that runs, and what has happened since."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stderr: Path, tick: Tick) -> None:
+        self._process = process
+        self._stderr = stderr
+        self._tick = tick
+        self.events = {"start": time.monotonic()}
+
+    def happens(self, event: str) -> None:
+        """Write down an event of now; the start was before."""
+        self.events.setdefault(event, time.monotonic())
+
+    def wait(self, seconds: float) -> None:
+        """Let time go by.
+
+        Raises:
+            ToolFailedError: the tool ended.
+        """
+        deadline = time.monotonic() + seconds
+        if "burn" in self.events:
+            deadline = self.events["start"] + seconds
+        while (rest := deadline - time.monotonic()) > 0:
+            began = time.monotonic()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(min(rest, 0.5))
+                said = self._stderr.read_text(errors="replace").strip().splitlines()
+                raise ToolFailedError(f"it ended with {code}: {said[-1] if said else 'it said nothing'}")
+            self._tick(time.monotonic() - began)
+
+    def watch_first_burn(self) -> None:
+        """Wait until any thread or process that it started has used CPU time; that is an event."""
+        tool = psutil.Process(self._process.pid)
+        deadline = time.monotonic() + BURN_SECONDS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                threads = [thread for thread in tool.threads() if thread.id != tool.pid]
+                used = [thread.user_time + thread.system_time for thread in threads]
+                used += [sum(child.cpu_times()[:2]) for child in tool.children(recursive=True)]
+                if any(used):
+                    self.events["burn"] = time.monotonic()
+                    return
+            time.sleep(BURN_LOOK)
+
+
+@contextmanager
+def _running(launch: Launch, stderr: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a tool; whatever happens, it and all its children are gone afterwards."""
+    with stderr.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - the tool that is measured
+            launch.command,
+            env=environment(launch),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        members = family(process.pid)
+        process.terminate()
+        _, alive = psutil.wait_procs(members, END_SECONDS)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait()
+
+
+def _memory(pid: int) -> float:
+    """MiB that a tool holds: resident of one process, of several each one's part of what they share."""
+    members = family(pid)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if len(members) == 1:
+            return float(members[0].memory_info().rss) / 2**20
+        return float(sum(member.memory_full_info().pss for member in members)) / 2**20
+    return math.nan
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
