@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from chart import CHART, only, render
@@ -18,8 +19,8 @@ process_start_time_seconds {start}
 loadband_state{{state="{state}"}} 1
 loadband_state{{state="another"}} 0
 loadband_cpu_utilization_ratio{{scope="host"}} 0.65
-loadband_cpu_ratio{{scope="host",mode="own"}} {own}
-loadband_cpu_ratio{{scope="host",mode="other"}} 0.1
+loadband_cpu_ratio{{mode="own",scope="host"}} {own}
+loadband_cpu_ratio{{mode="other",scope="host"}} 0.1
 loadband_capacity_cpus{{scope="host"}} 2
 loadband_in_band {in_band}
 loadband_latched_effort_cpus 0.2
@@ -91,6 +92,13 @@ def test_each_state(kind: str, state: str, own: float, in_band: int, *, good: bo
     assert done.stdout == f"{'ok  ' if good else 'FAIL'} {state}: utilization 65.0 %, {2 * own:.3f} CPUs of ours\n"
 
 
+def test_the_programs_own_words_are_understood() -> None:
+    golden = (Path(__file__).parent / "exposition.txt").read_text()
+    with service(f"{golden}process_start_time_seconds 1\n") as port:
+        done = held(port)
+    assert (done.returncode, done.stdout) == (0, "ok   holding: utilization 62.5 %, 2.000 CPUs of ours\n")
+
+
 def test_each_pod_is_asked() -> None:
     good = SERIES.format(start=1, state="holding", own=0.1, in_band=1)
     bad = SERIES.format(start=2, state="settling", own=0.1, in_band=0)
@@ -115,4 +123,4 @@ def test_nobody_answers() -> None:
 def test_no_reading_yet() -> None:
     with service('process_start_time_seconds 1\nloadband_state{state="settling"} 0\n') as port:
         done = held(port)
-    assert (done.returncode, done.stdout) == (1, "FAIL none: no reading yet\n")
+    assert (done.returncode, done.stdout) == (1, "FAIL starting: no reading\n")

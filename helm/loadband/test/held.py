@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 SECONDS = 60
 """For all regulators to come to hold what they are asked to."""
@@ -21,31 +22,30 @@ CLOSE = 0.8
 """Part of what a slice is to burn that counts as burning it: others may run on its CPU, too."""
 
 
-def scrape(url: str) -> dict[str, float]:
-    """The series of one regulator by name, with the labels' values: `loadband_state holding`."""
+def scrape(url: str) -> list[Sample]:
+    """All series of one regulator."""
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - http, by the caller
         text = answer.read().decode()
-    return {
-        " ".join((sample.name, *sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
-def judge(series: dict[str, float], kind: str) -> tuple[bool, str]:
+def judge(series: list[Sample], kind: str) -> tuple[bool, str]:
     """Whether it holds what it is asked to, and how it stands, for people."""
-    state = next((name.split()[1] for name in series if name.startswith("loadband_state ") and series[name]), "none")
-    value = {name.split()[0]: series[name] for name in series if not name.startswith("loadband_cpu_ratio ")}
-    own = [series[name] for name in series if name.startswith("loadband_cpu_ratio ") and name.endswith(" own")]
-    if not own:
-        return False, f"{state}: no reading yet"
-    burnt = own[0] * value["loadband_capacity_cpus"]
-    said = f"{state}: utilization {100 * value['loadband_cpu_utilization_ratio']:.1f} %, {burnt:.3f} CPUs of ours"
-    if state == "latched":
-        return burnt >= CLOSE * value["loadband_latched_effort_cpus"], said
-    if state == "saturated" and kind == "Deployment":
-        return burnt >= CLOSE * value["loadband_reach_cpus"], said
-    return state != "expired" and value.get("loadband_in_band") == 1, said
+
+    def value(name: str, **labels: str) -> float | None:
+        return next((one.value for one in series if one.name == name and labels.items() <= one.labels.items()), None)
+
+    state = next((one.labels["state"] for one in series if one.name == "loadband_state" and one.value), "starting")
+    own = value("loadband_cpu_ratio", mode="own")
+    utilization, capacity = value("loadband_cpu_utilization_ratio"), value("loadband_capacity_cpus")
+    if own is None or utilization is None or capacity is None:
+        return False, f"{state}: no reading"
+    said = f"{state}: utilization {100 * utilization:.1f} %, {own * capacity:.3f} CPUs of ours"
+    # What it is to burn, where that is all that it is asked for.
+    size = value({"latched": "loadband_latched_effort_cpus", "saturated": "loadband_reach_cpus"}.get(state, ""))
+    if state == "latched" or (state == "saturated" and kind == "Deployment"):
+        return size is not None and own * capacity >= CLOSE * size, said
+    return state != "expired" and value("loadband_in_band") == 1, said
 
 
 def main(service: str, pods: int, kind: str) -> int:
@@ -62,7 +62,8 @@ def main(service: str, pods: int, kind: str) -> int:
             except OSError as error:
                 failure = f"{url}: {error}"
                 continue
-            found[series["process_start_time_seconds"]] = judge(series, kind)
+            started = next(one.value for one in series if one.name == "process_start_time_seconds")
+            found[started] = judge(series, kind)
         lines = "\n".join(f"{'ok  ' if good else 'FAIL'} {said}" for good, said in found.values()) or f"FAIL {failure}"
         good = bool(found) and all(good for good, _ in found.values())
         if good or time.monotonic() > deadline:
