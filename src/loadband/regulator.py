@@ -127,6 +127,7 @@ class Regulator:
         self._samples: deque[Sample] = deque()
         self._carry = Carry()
         self._failures_in_row = 0
+        self._late = False
         self._last_drop = Dropped(DropReason.UNREADABLE, "nothing was read yet")
         self._counts = Counts(failures=dict.fromkeys(DropReason, 0))
         self._bucket_counts = [0] * (len(DURATION_BOUNDS) + 1)
@@ -223,6 +224,10 @@ class Regulator:
             self._state = self._controller.start(self._state)
             self._command = Command(0 if expired else self._command.workers, 0.0, latched=self._command.latched)
         elif reading is not None:
+            was_late, self._late = self._late, reading.dt > lease_of(self._interval)
+            if self._late and not was_late:
+                # The lease ran out and the workers stood idle: of a single stall that is no want of effort.
+                reading = _as_commanded(reading, self._command)
             self._state, self._command = self._controller.step(self._state, reading, setpoint)
 
     def _after_gap(self) -> bool:
@@ -312,3 +317,9 @@ class Regulator:
 
 def _inside(utilization: float, setpoint: Setpoint) -> bool:
     return setpoint.band is not None and utilization in setpoint.band
+
+
+def _as_commanded(reading: Reading, command: Command) -> Reading:
+    """The reading as if the command had been carried out all the time, for which idle time is taken."""
+    missing = min(max(command.effort / reading.capacity - reading.own, 0.0), reading.idle)
+    return replace(reading, own=reading.own + missing, idle=reading.idle - missing)
