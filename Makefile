@@ -5,7 +5,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test lint types contracts unit cpu wheel image container e2e lock clean
+# `demo` and `dashboards` are folders, too.
+.PHONY: help run demo dashboards setup setup-dev test lint types contracts unit cpu wheel image container e2e lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +14,12 @@ help: ## list the targets
 
 run: setup ## hold 60..70 % of this machine's CPUs, live, until Ctrl-C
 	@exec $(BIN)/loadband
+
+demo: setup-dev ## real load fires a real alert, live; needs prometheus and prometheus-alertmanager
+	@$(BIN)/python -m demo
+
+dashboards: setup-dev ## make the Grafana dashboards anew from their code
+	@$(BIN)/python -m dashboards
 
 setup: .venv/.run ## make .venv with loadband in it
 

@@ -1,0 +1,1 @@
+"""Real load, real Prometheus, real Alertmanager: from a raised band to the notification and back, with the times."""

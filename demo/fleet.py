@@ -1,0 +1,112 @@
+"""Regulators on real CPUs: each CPU stands for a host."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from demo.servers import Labels, MissingError, free_port, get
+
+LOADBAND = Path(sys.executable).with_name("loadband")
+_PINNED = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+def hosts() -> dict[str, int]:
+    """Names of two hosts, and the CPU that each of them is.
+
+    Raises:
+        MissingError: we may use less than two CPUs.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:  # noqa: PLR2004 - one host alone can't be unbalanced
+        raise MissingError("two CPUs are needed, each stands for a host, and this process may use only one")
+    return {"node-1": cpus[0], "node-2": cpus[1]}
+
+
+class Regulator:
+    """One regulator on one host, with an address that it keeps when it is started anew.
+
+    Args:
+        name: what it is there for.
+        node: the host's name.
+        cpu: the host.
+        settings: its environment, names without the prefix.
+    """
+
+    def __init__(self, name: str, node: str, cpu: int, **settings: str) -> None:
+        self.name = name
+        self.node = node
+        self._cpu = cpu
+        self._settings = settings
+        self.address = f"127.0.0.1:{free_port()}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def labels(self) -> Labels:
+        """What a scraper attaches, as it would in a cluster."""
+        return {"cluster": "demo", "node": self.node, "namespace": "demo", "pod": self.name}
+
+    def start(self, **settings: str) -> None:
+        """Start it, with some settings changed for good."""
+        self._settings |= settings
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOADBAND_")}
+        own = {"LOADBAND_SCOPE": "cpuset", "LOADBAND_LISTEN": self.address, "LOADBAND_LOG_LEVEL": "error"}
+        own |= {f"LOADBAND_{name}": value for name, value in self._settings.items()}
+        self._process = subprocess.Popen(  # noqa: S603 - ours
+            [sys.executable, "-c", _PINNED, str(self._cpu), str(LOADBAND)],
+            env=clean | own,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process:
+            self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it, if it runs, and wait until it is gone."""
+        if self._process is None:
+            return
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def metric(self, name: str) -> float | None:
+        """The value of a metric now, by its name with labels as exposed; None where it has none.
+
+        Raises:
+            OSError: it doesn't answer.
+        """
+        found = re.search(rf"^{re.escape(name)} (\S+)$", get(f"http://{self.address}/metrics", 1.0), re.MULTILINE)
+        return float(found[1]) if found else None
+
+    def is_in(self, state: str) -> bool:
+        """Whether that is its verdict now.
+
+        Raises:
+            OSError: it doesn't answer.
+        """
+        return self.metric(f'loadband_state{{state="{state}"}}') == 1
+
+
+@contextmanager
+def running(regulators: Sequence[Regulator]) -> Iterator[None]:
+    """Run them for as long as the context lasts; none is left, however it ends."""
+    try:
+        for regulator in regulators:
+            regulator.start()
+        yield
+    finally:
+        for regulator in regulators:
+            regulator.stop()
