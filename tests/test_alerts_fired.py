@@ -1,0 +1,250 @@
+"""The shipped rules, configurations and dashboards on the real Prometheus and Alertmanager, with load on real CPUs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from full_snapshot import INFO, SNAPSHOT
+from rich.console import Console
+
+from dashboards.__main__ import DASHBOARDS, FOLDER
+from demo.__main__ import steps_table
+from demo.chains import PATIENCE, Demo, Step, demo
+from demo.servers import ALERTMANAGER, PROMETHEUS, RULES, MissingError, get, wait
+from demo.shorten import seconds, shorten
+from loadband.metrics import registry
+from loadband.quantities import Snapshot, Throttling
+from loadband.server import Application, Server
+
+Json = dict[str, Any]
+CONFIGURATION = [PROMETHEUS / "prometheus.yml", ALERTMANAGER, *RULES.glob("*.yaml")]
+
+
+@pytest.mark.parametrize("text", ["15s", "1m30s", "250ms", "4h", "2d"])
+def test_durations_are_read_as_prometheus_does(text: str) -> None:
+    assert seconds(text) == {"15s": 15, "1m30s": 90, "250ms": 0.25, "4h": 14400, "2d": 172800}[text]
+
+
+@pytest.mark.parametrize("path", CONFIGURATION, ids=lambda path: path.name)
+def test_only_durations_are_shortened(path: Any) -> None:
+    shipped = yaml.safe_load(path.read_text())
+    faster = shorten(shipped, 15)
+    duration = re.compile(r"\b(\d+(?:ms|[smhd]))+\b")
+    lengths = [sum(map(seconds, duration.findall(json.dumps(document)))) for document in (shipped, faster)]
+    # Annotations are for people and speak of what is shipped.
+    said = [rule.pop("annotations", None) for document in (shipped, faster) for rule in every_rule(document)]
+    assert said[: len(said) // 2] == said[len(said) // 2 :]
+    texts = [duration.sub("D", json.dumps(document)) for document in (shipped, faster)]
+    assert texts[0] == texts[1]
+    assert lengths[1] < lengths[0] or path.name == "thresholds.yaml"
+
+
+def every_rule(document: Json) -> list[Json]:
+    return [rule for group in document.get("groups", []) for rule in group["rules"]]
+
+
+def test_without_the_servers_the_demo_says_what_to_install() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "demo"],
+        env={"PATH": "/nowhere"},
+        cwd=RULES.parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("loadband demo: prometheus and alertmanager can't be found: ")
+    assert "apt install prometheus prometheus-alertmanager" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Demo]:
+    try:
+        with demo(lambda _: None) as running:
+            yield running
+    except MissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def in_time(capsys: pytest.CaptureFixture[str]) -> Any:
+    def check(steps: list[Step]) -> None:
+        with capsys.disabled():
+            Console(width=100).print("", steps_table(steps))
+        assert not [step for step in steps if step.late or step.early]
+
+    return check
+
+
+@pytest.mark.cpu
+def test_a_band_that_is_raised_is_told_and_told_to_be_over(platform: Demo, in_time: Any) -> None:
+    steps = platform.hot()
+    assert [step.name for step in steps] == ["to pending", "to firing", "to webhook", "to resolved", "to webhook"]
+    hot = [one for one in platform.servers.receiver.notifications if one.labels["alertname"] == "LoadbandHostHot"]
+    # The hot host and only that; fired and resolved, each once.
+    assert [one.status for one in hot] == ["firing", "resolved"]
+    for one in hot:
+        assert one.receiver == "test-load"
+        labels = {"cluster": "demo", "node": "node-1", "severity": "warning", "test_load": "true"}
+        assert one.labels == {"alertname": "LoadbandHostHot"} | labels
+        assert one.annotations["summary"] == "Host node-1 is hot."
+        assert one.annotations["runbook_url"].endswith("#loadbandhosthot")
+    said = re.search(r"is ([0-9.]+)%, at or above", hot[0].annotations["description"])
+    assert said
+    assert 75 <= float(said[1]) <= 100
+    in_time(steps)
+
+
+@pytest.mark.cpu
+def test_a_regulator_that_is_killed_is_told_to_be_down(platform: Demo, in_time: Any) -> None:
+    in_time(platform.killed())
+
+
+@pytest.mark.cpu
+def test_a_regulator_that_is_stopped_is_told_to_be_down(platform: Demo, in_time: Any) -> None:
+    in_time(platform.stopped())
+
+
+@pytest.mark.cpu
+def test_what_is_saturated_or_yields_is_told_and_nobody_is_blamed_for_nothing(platform: Demo) -> None:
+    def told() -> set[tuple[str, str]]:
+        return {
+            (one.labels["alertname"], one.labels.get("pod", one.labels.get("node", "")))
+            for one in platform.servers.receiver.notifications
+            if one.status == "firing"
+        }
+
+    expected = {("LoadbandSaturated", "saturated"), ("LoadbandYielding", "yielding")}
+    wait(lambda: expected <= told(), 2 * PATIENCE, f"{expected} in what is told")
+    caused = {
+        ("LoadbandHostHot", "node-1"),
+        ("LoadbandHostsUnbalanced", ""),
+        ("LoadbandDown", "steady"),
+        ("LoadbandDown", "raised"),
+    }
+    # A restart costs all on that CPU a second or two of their bands: a large share in time this much shorter.
+    blamed = {one for one in told() if one[0] != "LoadbandBandNotHeld"}
+    assert blamed <= expected | caused
+
+
+@contextmanager
+def under_a_quota() -> Iterator[str]:
+    """The real exposition of a regulator under a CPU limit, which can't be had without a container; its address."""
+    began = time.monotonic()
+
+    def source() -> Snapshot:
+        went = time.monotonic() - began
+        return replace(SNAPSHOT, throttling=Throttling(int(10 * went), int(went), went / 10))
+
+    application = Application(registry(source, INFO), source, version="0", stopping=threading.Event().is_set)
+    server = Server.open(application, "127.0.0.1", 0)
+    server.start()
+    try:
+        yield server.address.removeprefix("http://")
+    finally:
+        server.close()
+
+
+@pytest.mark.cpu
+def test_every_query_of_the_dashboards_has_data(platform: Demo) -> None:
+    """While one regulator holds, one yields, one is saturated and one has a fixed effort."""
+    servers = platform.servers
+    targets = [(one.address, one.labels) for one in platform.regulators]
+    with under_a_quota() as limited:
+        servers.target([*targets, (limited, platform.steady.labels | {"pod": "limited"})])
+        wait(lambda: servers.query(f'loadband_cpu_periods_total{{instance="{limited}"}} > 30'), PATIENCE, "periods")
+        # What the graphs of a regulator show for each of the three is all; the rest comes with what it is about.
+        always = [platform.steady.address, platform.yielding.address, platform.saturated.address]
+        special = {
+            r"throttled|cpu_periods": [limited],
+            r"deadline|latch": [platform.fixed.address],
+            r"changes\(loadband_band": [platform.raised.address],
+            "ALERTS": [platform.saturated.address, platform.yielding.address],
+        }
+        states = {"holding": platform.steady, "yielding": platform.yielding, "saturated": platform.saturated}
+        wait(lambda: all(one.is_in(state) for state, one in states.items()), PATIENCE, f"all of {set(states)}")
+        wait(lambda: alerted(platform, special["ALERTS"]), PATIENCE, "both to have an alert that fires")
+        empty = []
+        for name in DASHBOARDS:
+            board = json.loads((FOLDER / name).read_text())
+            asked = [
+                (target["expr"], target["instant"]) for panel in board["panels"] for target in panel.get("targets", [])
+            ]
+            asked += [(mark["expr"], False) for mark in board["annotations"]["list"]]
+            for expression, now in asked:
+                found = next((who for what, who in special.items() if re.search(what, expression)), always)
+                empty += [
+                    (name, instance, expression)
+                    for instance in (found if "$instance" in expression else [""])
+                    if not samples(platform, interpolated(expression, instance, platform), now=now)
+                ]
+    assert not empty
+
+
+def alerted(platform: Demo, instances: list[str]) -> bool:
+    firing = platform.servers.query('ALERTS{alertstate="firing"}')
+    return set(instances) <= {labels.get("instance") for labels, _ in firing}
+
+
+@pytest.mark.cpu
+def test_every_variable_of_the_dashboards_has_values(platform: Demo) -> None:
+    for name in DASHBOARDS:
+        for variable in json.loads((FOLDER / name).read_text())["templating"]["list"]:
+            if variable["type"] != "query":
+                continue
+            asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+            assert asked
+            selector = urllib.parse.urlencode({"match[]": interpolated(asked[1], "", platform)})
+            series = json.loads(get(f"{platform.servers.url}/api/v1/label/{asked[2]}/values?{selector}"))["data"]
+            expected = {
+                "cluster": ["demo"],
+                "namespace": ["demo"],
+                "node": ["node-1", "node-2"],
+                "pod": sorted(one.name for one in platform.regulators),
+                "instance": sorted(one.address for one in platform.regulators),
+            }
+            assert set(series) >= set(expected[asked[2]])
+
+
+def interpolated(expression: str, instance: str, platform: Demo) -> str:
+    """As Grafana does, with everything chosen."""
+    timing = platform.servers.timing
+    values = {"cluster": ".*", "node": ".*", "namespace": ".*", "pod": ".*", "instance": instance}
+    values |= {"__rate_interval": f"{4 * timing.scrape:g}s", "__range": "30s"}
+    text = re.sub(r"\$(\w+)", lambda found: values[found[1]], expression)
+    assert "$" not in text.replace('"$1"', "")
+    return text
+
+
+def samples(platform: Demo, expression: str, *, now: bool) -> list[Any]:
+    """What a panel gets: numbers, none of them NaN alone."""
+    if now:
+        return [value for _, value in platform.servers.query(expression) if value == value]  # noqa: PLR0124 - not NaN
+    end = time.time()
+    span = {"query": expression, "start": end - 100, "end": end, "step": platform.servers.timing.scrape}
+    answer = json.loads(get(f"{platform.servers.url}/api/v1/query_range?{urllib.parse.urlencode(span)}"))
+    return [value for series in answer["data"]["result"] for _, value in series["values"] if value != "NaN"]
+
+
+@pytest.mark.cpu
+def test_every_exposed_series_is_taken(platform: Demo) -> None:
+    """The real Prometheus asks for OpenMetrics; what we read here is the text format."""
+    address = platform.steady.address
+    exposed = get(f"http://{address}/metrics")
+    names = {line.split("{")[0].split(" ")[0] for line in exposed.splitlines() if not line.startswith("#")}
+    known = {labels["__name__"] for labels, _ in platform.servers.query(f'{{instance="{address}"}}')}
+    assert names <= known
