@@ -10,6 +10,7 @@ from loadband.quantities import (
     CpuSeconds,
     DropReason,
     Histogram,
+    Progress,
     Reading,
     Scope,
     Setpoint,
@@ -33,7 +34,7 @@ SNAPSHOT = Snapshot(
     timestamp=1_800_000_000.25,
     started=900.0,
     interval=0.1,
-    setpoint=Setpoint(Band(0.6, 0.7)),
+    setpoint=Setpoint(Band(0.6, 0.7), "profile", progress=Progress("day", "noon", ("morning", "noon"))),
     scope=Scope.HOST,
     steal=Steal.IDLE,
     reading=Reading(

@@ -112,7 +112,7 @@ def test_counters_exist_from_the_start_with_every_label_value(snapshot: Snapshot
     assert failures == {reason.value: 0 for reason in DropReason}
     seconds = by_label(values, "loadband_cpu_seconds_total", "mode")
     assert seconds == {"own": 0, "other": 0, "steal": 0, "idle": 0}
-    assert by_label(values, "loadband_band_changes_total", "source") == {"settings": 0}
+    assert by_label(values, "loadband_band_changes_total", "source") == {"settings": 0, "profile": 0, "control": 0}
     always = {f.name for f in FAMILIES if f.kind == "counter" and "throttled" not in f.name and "periods" not in f.name}
     assert always <= {name for name, _ in values}
 

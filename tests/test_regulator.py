@@ -177,7 +177,7 @@ def test_a_replaced_setpoint_counts_and_is_followed() -> None:
     run(plant, loop, 10)
     cell.replace(Setpoint(Band(0.3, 0.4), "control"))
     run(plant, loop, 15)
-    assert last(loop).counts.band_changes == {"settings": 0, "control": 1}
+    assert last(loop).counts.band_changes == {"settings": 0, "profile": 0, "control": 1}
     assert plant.settled(Band(0.3, 0.4), event=10.0) <= 1.0
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +53,7 @@ def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
     assert result.settings == Settings(
         setpoint=Setpoint(Band(0.60, 0.70)),
         latch=None,
+        profile=None,
         scope=Scope.HOST,
         controller=Controller.ADAPTIVE,
         interval=0.1,
@@ -63,6 +66,8 @@ def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
         duration=0,
         on_end=OnEnd.EXIT,
         listen=Listen("0.0.0.0", settings.DEFAULT_PORT),
+        control_listen=Listen("127.0.0.1", settings.CONTROL_PORT),
+        control_token=None,
         log_level=LogLevel.INFO,
         log_format=LogFormat.TEXT,
     )
@@ -122,6 +127,9 @@ def test_no_setting_has_a_name_that_kubernetes_may_give_to_a_service_link() -> N
         ("LISTEN", "node-1.example:65535", Listen("node-1.example", 65535)),
         ("LISTEN", "[::]:9100", Listen("::", 9100)),
         ("LISTEN", "[fe80::1%eth0]:9100", Listen("fe80::1%eth0", 9100)),
+        ("PROFILE", "profiles/day.toml", Path("profiles/day.toml")),
+        ("CONTROL_LISTEN", "off", None),
+        ("CONTROL_LISTEN", "[::1]:0", Listen("::1", 0)),
         ("LOG_LEVEL", "WARNING", LogLevel.WARNING),
         ("LOG_FORMAT", "json", LogFormat.JSON),
     ],
@@ -198,6 +206,8 @@ ADDRESS = "must be host:port or [::]:port with a port of 0..65535 (0: any free o
         ("LISTEN", "1.2.3:9100", ADDRESS),
         ("LISTEN", "-host:9100", ADDRESS),
         ("LISTEN", "http://localhost:9100", ADDRESS),
+        ("PROFILE", "day.yaml", "must be the name of a file that ends in .toml"),
+        ("PROFILE", "day\n.toml", "must be the name of a file that ends in .toml"),
         ("LOG_LEVEL", "loud", "must be debug, info, warning or error"),
         ("LOG_FORMAT", "logfmt", "must be text or json"),
     ],
@@ -403,14 +413,89 @@ def test_listen_reads_back_as_it_was_written(text: str) -> None:
     assert str(loaded(["--listen", text]).settings.listen) == text
 
 
-def test_a_secret_is_never_shown_and_has_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = tuple(dataclasses.replace(d, secret=d.name == "MIN") for d in DECLARATIONS)
-    monkeypatch.setattr(settings, "DECLARATIONS", secret)
-    assert problems([], {"LOADBAND_MIN": "hush"}) == (f"LOADBAND_MIN='(secret)': {PERCENT}",)
-    assert problems(["--min", "hush"]) == ("'--min': unknown flag; loadband --help lists them all",)
-    assert "--min " not in help_text().partition("settings:")[2].partition("examples:")[0]
-    assert "LOADBAND_MIN" in loaded([], {"LOADBAND_MIN": "51"}).check_text()
-    assert "51" not in loaded([], {"LOADBAND_MIN": "51"}).check_text()
+TOKEN = "0123456789-hush/hush=="
+ALLOWED_TOKEN = BY_NAME["CONTROL_TOKEN"].parser.allowed
+
+
+def test_a_secret_comes_from_its_variable_or_a_file_and_is_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    for result, origin in (
+        (loaded([], {"LOADBAND_CONTROL_TOKEN": TOKEN}), Origin.VARIABLE),
+        (loaded([], {"LOADBAND_CONTROL_TOKEN_FILE": str(file)}), Origin.FILE),
+        (loaded(["--control-token-file", str(file)]), Origin.FILE),
+        (loaded(["--control-token-file", str(file)], {"LOADBAND_CONTROL_TOKEN": "overridden"}), Origin.FILE),
+        (loaded(["--control-token-file", str(file)], {"LOADBAND_CONTROL_TOKEN_FILE": "/overridden"}), Origin.FILE),
+    ):
+        assert result.settings.control_token == TOKEN
+        assert origins(result)["CONTROL_TOKEN"] is origin
+        assert "(secret)" in result.check_text()
+        assert "hush" not in result.check_text() + repr(result.settings)
+        assert result.warnings == ()
+
+
+def test_a_bad_secret_is_told_by_its_place_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("token")
+    file.write_text("hush hush hush hush")
+    told = (f"LOADBAND_CONTROL_TOKEN_FILE={str(file)!r}: must be {ALLOWED_TOKEN}",)
+    assert problems([], {"LOADBAND_CONTROL_TOKEN": "hush"}) == (
+        f"LOADBAND_CONTROL_TOKEN='(secret)': must be {ALLOWED_TOKEN}",
+    )
+    assert problems([], {"LOADBAND_CONTROL_TOKEN_FILE": str(file)}) == told
+    file.write_text("")
+    assert problems([], {"LOADBAND_CONTROL_TOKEN_FILE": str(file)}) == told
+    file.write_bytes(b"\xff" * 20)
+    assert problems([f"--control-token-file={file}"]) == (
+        f"--control-token-file={str(file)!r}: cannot be read as text",
+    )
+    assert problems(["--control-token-file=/nowhere"]) == (
+        "--control-token-file='/nowhere': cannot be read: No such file or directory",
+    )
+
+
+def test_a_secret_and_a_file_for_it_are_refused_together() -> None:
+    named = {"LOADBAND_CONTROL_TOKEN": TOKEN, "LOADBAND_CONTROL_TOKEN_FILE": "token"}
+    assert problems([], named) == (
+        "LOADBAND_CONTROL_TOKEN_FILE='token' with LOADBAND_CONTROL_TOKEN='(secret)': give one of the two",
+    )
+
+
+def test_a_secret_has_no_flag_that_holds_it() -> None:
+    assert problems([f"--control-token={TOKEN}"]) == (
+        "'--control-token': unknown flag; did you mean --control-token-file?",
+    )
+    (line,) = problems(["--control-token-file"])
+    assert line == "--control-token-file: has no value; must be the name of a file"
+
+
+def test_a_client_finds_the_secret_in_the_same_places(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    find = partial(settings.secret, "CONTROL_TOKEN", "--token-file")
+    assert find(None, {}) is None
+    assert find(str(file), {}) == find(None, {"LOADBAND_CONTROL_TOKEN_FILE": str(file)}) == TOKEN
+    assert find(str(file), {"LOADBAND_CONTROL_TOKEN": "another"}) == TOKEN
+    with pytest.raises(SettingsError, match="--token-file='/nowhere': cannot be read"):
+        find("/nowhere", {})
+
+
+def test_a_profile_goes_before_a_band_that_was_given() -> None:
+    result = loaded(["--profile", "day.toml", "--min", "10"])
+    assert result.settings.profile == Path("day.toml")
+    assert result.warnings == ("--min='10': has no effect, PROFILE says what the band is",)
+
+
+def test_a_latch_is_refused_beside_a_profile() -> None:
+    assert problems(["--profile", "day.toml", "--latch", "30s"]) == (
+        "--latch='30s' with --profile='day.toml': a latch is a load of one size; give one of the two",
+    )
+
+
+def test_a_control_listener_without_a_token_warns() -> None:
+    assert loaded(["--control-listen", "localhost:1"]).warnings == (
+        "--control-listen='localhost:1': has no effect, it needs a CONTROL_TOKEN",
+    )
 
 
 def test_a_fixed_effort_has_no_band() -> None:
@@ -423,6 +508,7 @@ def test_a_fixed_effort_has_no_band() -> None:
         ({"LOADBAND_EFFORT": "1", "LOADBAND_MIN": "40"}, "LOADBAND_MIN='40'"),
         ({"LOADBAND_EFFORT": "1", "LOADBAND_MAX": "80%"}, "LOADBAND_MAX='80%'"),
         ({"LOADBAND_EFFORT": "1", "LOADBAND_LATCH": "30s"}, "LOADBAND_LATCH='30s'"),
+        ({"LOADBAND_EFFORT": "1", "LOADBAND_PROFILE": "x.toml"}, "LOADBAND_PROFILE='x.toml'"),
         ({"LOADBAND_EFFORT": "1", "LOADBAND_MAX_EFFORT": "500m"}, "EFFORT must be at most MAX_EFFORT"),
     ],
 )

@@ -10,19 +10,26 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from loadband import notify, report
+from loadband.control import Control
 from loadband.controller import Adaptive, Controller, Latch, Step
 from loadband.ending import FAILED, Ending
 from loadband.metrics import Info, registry
+from loadband.playback import Follower, ProfileFile, play
+from loadband.profile import Profile, ProfileError
 from loadband.quantities import Snapshot, State
-from loadband.regulator import Regulator, lease_of
+from loadband.regulator import WINDOW, Regulator, lease_of
 from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
 from loadband.server import Application, ListenError, Server
 from loadband.setpoint import SetpointCell
-from loadband.settings import REVISION, Asked, Loaded, OnEnd, Settings, SettingsError, help_text, load
+from loadband.settings import REVISION, Asked, Listen, Loaded, OnEnd, Settings, SettingsError, help_text, load
 from loadband.settings import Controller as Law
 from loadband.workers import Workers
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
 OK, NOT_HELD, BAD_SETTINGS = 0, 1, 2
 OUTPUT_SECONDS = 1.0
@@ -31,6 +38,8 @@ OUTPUT_SECONDS = 1.0
 
 def main(ending: Ending) -> int:
     """Run with `sys.argv` and `os.environ`; returns the exit code."""
+    if (code := _aside(sys.argv[1:])) is not None:
+        return code
     try:
         loaded = load(sys.argv[1:], os.environ)
     except SettingsError as error:
@@ -42,10 +51,32 @@ def main(ending: Ending) -> int:
     assert isinstance(loaded, Loaded)  # noqa: S101 - for the type checker
     for warning in loaded.warnings:
         _say(warning)
-    return _show(loaded.check_text() + "\n") if loaded.check else _start(loaded, ending)
+    file = ProfileFile(loaded.settings.profile) if loaded.settings.profile else None
+    try:
+        played = (file, file.load()) if file else None
+    except ProfileError as error:
+        return _refuse(error.problems)
+    return _show(loaded.check_text() + "\n") if loaded.check else _start(loaded, played, ending)
 
 
-def _start(loaded: Loaded, ending: Ending) -> int:
+def _aside(words: list[str]) -> int | None:
+    """Do what isn't a run, and return its exit code; None where a run is asked for."""
+    match words:
+        case ["profile", *rest]:
+            from loadband import preview  # noqa: PLC0415 - costs memory and time that no run is worth
+
+            return preview.main(rest)
+        case ["set", *rest]:
+            from loadband import client  # noqa: PLC0415 - likewise
+
+            return client.main(rest)
+    return None
+
+
+_Played = tuple[ProfileFile, Profile] | None
+
+
+def _start(loaded: Loaded, played: _Played, ending: Ending) -> int:
     try:
         sensor = open_sensor(loaded.settings.scope, loaded.settings.max_effort)
         reach = sensor.sample().reach
@@ -55,20 +86,22 @@ def _start(loaded: Loaded, ending: Ending) -> int:
     for warning in warnings:
         _say(warning)
     try:
-        return _run(loaded, sensor, reach, ending)
+        return _run(loaded, played, sensor, reach, ending)
     except ListenError as error:
-        return _refuse([f"LOADBAND_LISTEN={str(loaded.settings.listen)!r}: {error}"])
+        return _refuse([str(error)])
 
 
-def _run(loaded: Loaded, sensor: Sensor, reach: float, ending: Ending) -> int:
+def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: Ending) -> int:
     settings = loaded.settings
+    window = max(WINDOW, settings.interval)
+    cell = SetpointCell(play(played[1], window) if played else settings.setpoint)
     controller, period = _law(settings, reach)
     workers = Workers(lease_of(settings.interval), settings.nice, period)
     regulator = Regulator(
         sensor,
         controller,
         workers,
-        SetpointCell(settings.setpoint),
+        cell,
         interval=settings.interval,
         scope=settings.scope,
         steal=settings.steal,
@@ -81,7 +114,9 @@ def _run(loaded: Loaded, sensor: Sensor, reach: float, ending: Ending) -> int:
 
     with (
         _server(settings, source, ending) as address,
-        _output(loaded, source, address) as output,
+        _output(loaded, source, address, str(played[1] if played else settings.setpoint)) as output,
+        _control(settings, cell),
+        _following(settings, played, cell, window, ending),
         notify.feeding(source),
     ):
         try:
@@ -123,9 +158,6 @@ def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: E
     Raises:
         ListenError: where the address can't be had.
     """
-    if settings.listen is None:
-        yield None
-        return
     info = Info(
         settings.scope,
         settings.controller,
@@ -137,7 +169,34 @@ def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: E
     application = Application(
         registry(source, info), source, version=version("loadband"), stopping=lambda: ending.asked
     )
-    server = Server.open(application, settings.listen.host, settings.listen.port)
+    with _served("LISTEN", settings.listen, application) as address:
+        yield address
+
+
+@contextmanager
+def _control(settings: Settings, cell: SetpointCell) -> Iterator[None]:
+    """Let clients change the band, where that is wanted.
+
+    Raises:
+        ListenError: where the address can't be had.
+    """
+    if settings.control_token is None:
+        yield
+        return
+    with _served("CONTROL_LISTEN", settings.control_listen, Control(cell, settings.control_token)):
+        yield
+
+
+@contextmanager
+def _served(name: str, listen: Listen | None, application: WSGIApplication) -> Iterator[str | None]:
+    """Serve an application, unless the setting of that name is off; gives the URL."""
+    if listen is None:
+        yield None
+        return
+    try:
+        server = Server.open(application, listen.host, listen.port)
+    except ListenError as error:
+        raise ListenError(f"LOADBAND_{name}={str(listen)!r}: {error}") from error
     server.start()
     try:
         yield server.address
@@ -146,7 +205,29 @@ def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: E
 
 
 @contextmanager
-def _output(loaded: Loaded, source: Callable[[], Snapshot | None], address: str | None) -> Iterator[threading.Thread]:
+def _following(
+    settings: Settings, played: _Played, cell: SetpointCell, window: float, ending: Ending
+) -> Iterator[None]:
+    """Read again what is configured when it changes and on SIGHUP, where the band can be another one at all."""
+    if played is None and settings.control_token is None:
+        yield
+        return
+    file, profile = played or (None, None)
+    follower = Follower(cell, file, profile, window, lambda: ending.rereads_asked)
+    stop = threading.Event()
+    ending.rereads = True
+    # It is not waited for: a file system that hangs may hold it.
+    threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
+
+
+@contextmanager
+def _output(
+    loaded: Loaded, source: Callable[[], Snapshot | None], address: str | None, asked: str
+) -> Iterator[threading.Thread]:
     """Show or log what happens, from a thread of its own; gives it: in a blocked write it may outlive this."""
     metrics = f"{address}/metrics" if address else None
     stop = threading.Event()
@@ -162,7 +243,7 @@ def _output(loaded: Loaded, source: Callable[[], Snapshot | None], address: str 
         settings = loaded.settings
         fields: dict[str, str | float] = {
             "version": version("loadband"),
-            "asked": str(settings.setpoint),
+            "asked": asked,
             "scope": settings.scope,
             "controller": settings.controller,
             "metrics": metrics or "off",

@@ -275,7 +275,7 @@ def judge(window: Reading, command: Command, setpoint: Setpoint, steal: Steal) -
     utilization = window.utilization(steal)
     if command.latched is not None:
         return _judge_latched(window, command, command.latched, utilization)
-    band = _band(setpoint)
+    band = setpoint.judged or _band(setpoint)
     others = window.others(steal)
     now = f"utilization {100 * utilization:.1f} %"
     if command.effort <= 0 and others > band.high:

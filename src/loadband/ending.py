@@ -1,4 +1,7 @@
-"""How a run ends: the first signal asks for it, a second one does it; a failure in any thread asks for it, too."""
+"""How a run ends: the first signal asks for it, a second one does it; a failure in any thread asks for it, too.
+
+SIGHUP may mean another thing: to read again what is configured.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,11 @@ class Ending:
         """Whether the run is to end; read by any thread at any time."""
         self.failed = False
         """Whether that is because a thread failed."""
+        self.rereads = False
+        """Whether SIGHUP asks for a new reading of what is configured, unless a terminal has hung up."""
+        self.rereads_asked = 0
+        """How often it has."""
+        self._terminals = [descriptor for descriptor in range(3) if os.isatty(descriptor)]
 
     def install(self) -> None:
         """Take over the signals and the failures of threads; from the main thread, before there are others.
@@ -70,6 +78,10 @@ class Ending:
         _say(f"loadband: {name} failed: {error!r}\n{''.join(traceback.format_exception(error))}")
 
     def _on_signal(self, number: int, _frame: object) -> None:
+        # A terminal that hangs up is no terminal any more when the kernel tells of it.
+        if number == signal.SIGHUP and self.rereads and all(map(os.isatty, self._terminals)):
+            self.rereads_asked += 1
+            return
         if self._signalled:
             _exit(128 + number)
         self._signalled = True

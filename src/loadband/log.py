@@ -88,7 +88,7 @@ class Journal:
             topic.changes += 1
         if not topic.changes or topic.allowance < 1:
             return None
-        was = {f"was_{name}": value for name, value in topic.said.items() if value not in (None, fact.values[name])}
+        was = {f"was_{name}": value for name, value in topic.said.items() if value not in (None, fact.values.get(name))}
         left_out = {"changes_left_out": topic.changes - 1} if topic.changes > 1 else {}
         topic.said = fact.values
         topic.allowance -= 1
@@ -108,8 +108,12 @@ def _facts(snapshot: Snapshot) -> Iterator[_Fact]:
     )
     setpoint = snapshot.setpoint
     if setpoint.band:
-        asked = {"band_min_ratio": setpoint.band.low, "band_max_ratio": setpoint.band.high, "source": setpoint.source}
-        yield _Fact("band", "band changed", values=asked, baseline=asked)
+        edges = {"band_min_ratio": setpoint.band.low, "band_max_ratio": setpoint.band.high}
+        asked: Fields = {**edges, "source": setpoint.source}
+        if progress := setpoint.progress:
+            # A band that moves changes all the time: what is worth a line is another phase.
+            asked = {"source": setpoint.source, "profile": progress.profile, "phase": progress.phase}
+        yield _Fact("band", "band changed", values=asked, baseline=asked, detail=edges)
     latched = {"latched_effort_cpus": snapshot.command.latched and round(snapshot.command.latched, 4)}
     yield _Fact("latch", "latch changed", values=latched, baseline=latched)
     if snapshot.reading:
@@ -165,10 +169,13 @@ def _summary(since: Snapshot, snapshot: Snapshot) -> Fields:
 
 
 class _Inbox(logging.Handler):
-    """Keeps what libraries have to say until the log's own thread writes it: a blocked pipe is not their business."""
+    """Keeps what others have to say until the log's own thread writes it: a blocked pipe is not their business.
+
+    Our own modules are heard from INFO on, libraries from WARNING on.
+    """
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self.records: deque[logging.LogRecord] = deque(maxlen=100)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -184,6 +191,7 @@ class _Inbox(logging.Handler):
 def _libraries() -> Iterator[_Inbox]:
     inbox = _Inbox()
     logging.getLogger().addHandler(inbox)
+    logging.getLogger("loadband").setLevel(logging.INFO)
     try:
         yield inbox
     finally:

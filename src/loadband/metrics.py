@@ -22,7 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from loadband.quantities import Counts, DropReason, Histogram, Scope, Snapshot, State, Steal
+from loadband.quantities import SETPOINT_SOURCES, Counts, DropReason, Histogram, Scope, Snapshot, State, Steal
 
 SnapshotSource = Callable[[], Snapshot | None]
 """Gives the snapshot of the last cycle, None before the first."""
@@ -55,6 +55,7 @@ class Family:
 _WINDOW = "over the last second (the control interval, where that is longer), sliding"
 _ABSENT = "Absent without a trustworthy reading."
 _NO_BAND = "Absent with a fixed effort."
+_NO_PROFILE = "Absent without one, or while a PUT stands before it."
 
 FAMILIES = (
     Family(
@@ -84,7 +85,8 @@ FAMILIES = (
         "loadband_in_band",
         "gauge",
         (),
-        f"Whether CPU utilization, {_WINDOW}, is inside the band: 1 or 0. {_ABSENT} {_NO_BAND}",
+        f"Whether CPU utilization, {_WINDOW}, is inside the band: 1 or 0. A moving band counts by its mean over that "
+        f"time. {_ABSENT} {_NO_BAND}",
     ),
     Family("loadband_workers", "gauge", (), "Threads that the present command asks for."),
     Family(
@@ -187,7 +189,15 @@ FAMILIES = (
         "loadband_band_changes_total",
         "counter",
         ("source",),
-        "Changes of the band, by what asked for them.",
+        "Changes of the band, by what asked for them: control (PUT and DELETE), profile (one that was read again; its "
+        "motion is no change), settings (SIGHUP).",
+    ),
+    Family("loadband_profile_info", "info", ("profile",), f"The profile in force; always 1. {_NO_PROFILE}"),
+    Family(
+        "loadband_profile_phase",
+        "gauge",
+        ("phase",),
+        f"Where the profile in force is: 1 for the phase of now, 0 for every other. {_NO_PROFILE}",
     ),
     Family(
         "loadband_last_cycle_timestamp_seconds",
@@ -287,14 +297,18 @@ def _of_counts(counts: Counts, scope: Scope) -> Iterator[_Point]:
     for reason in DropReason:
         yield _Point("loadband_cycle_failures_total", counts.failures.get(reason, 0), (reason,))
     yield _Point("loadband_worker_restarts_total", counts.worker_restarts)
-    for source, changes in ({"settings": 0} | counts.band_changes).items():
-        yield _Point("loadband_band_changes_total", changes, (source,))
+    for source in SETPOINT_SOURCES:
+        yield _Point("loadband_band_changes_total", counts.band_changes.get(source, 0), (source,))
 
 
 def _of_cycle(snapshot: Snapshot) -> Iterator[_Point]:
     if band := snapshot.setpoint.band:
         yield _Point("loadband_band_min_ratio", band.low)
         yield _Point("loadband_band_max_ratio", band.high)
+    if progress := snapshot.setpoint.progress:
+        yield _Point("loadband_profile_info", 1, (progress.profile,))
+        for phase in progress.phases:
+            yield _Point("loadband_profile_phase", phase == progress.phase, (phase,))
     yield _Point("loadband_workers", snapshot.command.workers)
     yield _Point("loadband_worker_duty_ratio", snapshot.command.duty)
     yield _Point("loadband_effort_cpus", snapshot.command.effort)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 
 class Scope(enum.StrEnum):
@@ -52,7 +53,24 @@ class Band:
 
     def __str__(self) -> str:
         """The band as people read it, in percent: `60..70 %`."""
-        return f"{100 * self.low:g}..{100 * self.high:g} %"
+        return f"{100 * self.low:.4g}..{100 * self.high:.4g} %"
+
+
+SetpointSource = Literal["settings", "profile", "control"]
+"""Who may ask for something: the settings, a profile that follows the time, or a client of the control listener."""
+SETPOINT_SOURCES: tuple[SetpointSource, ...] = get_args(SetpointSource)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a profile is."""
+
+    profile: str
+    """Its name."""
+    phase: str
+    """The name of the phase of now."""
+    phases: tuple[str, ...]
+    """The names of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +78,15 @@ class Setpoint:
     """What is asked for now, and where that came from: a band to hold, or a fixed effort."""
 
     band: Band | None
-    source: str = "settings"
+    source: SetpointSource = "settings"
     effort: float | None = None
     """CPUs to burn whatever else runs; then there is no band."""
+    lately: Band | None = None
+    """The mean of a moving band over the last second; None where the band stands still."""
+    progress: Progress | None = None
+    """Of the profile that asks for it, if one does."""
+    serial: int = 0
+    """Tells what was asked for anew from the same before it: a latch begins anew."""
 
     def __post_init__(self) -> None:
         """Refuse to be asked for both, or for nothing.
@@ -72,6 +96,11 @@ class Setpoint:
         """
         if (self.band is None) == (self.effort is None) or (self.effort is not None and self.effort < 0):
             raise ValueError(f"either a band or an effort >= 0, got {self.band} and {self.effort}")
+
+    @property
+    def judged(self) -> Band | None:
+        """The band that the last second is held against, so that what follows a ramp exactly is in the band."""
+        return self.lately or self.band
 
     def __str__(self) -> str:
         """What is asked for as people read it: `60..70 %` or `0.25 CPUs`."""
@@ -255,8 +284,8 @@ class Counts:
     observed_since_entry: float = 0.0
     """Observed seconds since the band was first entered: the denominator of `held`."""
     cpu: CpuSeconds = CpuSeconds()
-    band_changes: dict[str, int] = field(default_factory=dict)
-    """By source of the setpoint."""
+    band_changes: dict[SetpointSource, int] = field(default_factory=dict)
+    """By who asked for them."""
     worker_restarts: int = 0
 
     @property

@@ -316,7 +316,7 @@ class Regulator:
 
 
 def _inside(utilization: float, setpoint: Setpoint) -> bool:
-    return setpoint.band is not None and utilization in setpoint.band
+    return setpoint.judged is not None and utilization in setpoint.judged
 
 
 def _as_commanded(reading: Reading, command: Command) -> Reading:

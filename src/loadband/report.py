@@ -39,14 +39,15 @@ def summary(snapshot: Snapshot) -> str:
     total = cpu.own + cpu.other + cpu.steal + cpu.idle
     if total <= 0 or (asked.band and counts.observed_seconds <= 0):
         return f"nothing observed in {snapshot.at - snapshot.started:.0f} s: {snapshot.verdict.why}"
+    band = f"the profile {asked.progress.profile}" if asked.progress else str(asked)
     if asked.band is None:
         head = f"asked for {asked}"
     elif counts.in_band_seconds <= 0:
-        head = f"never in {asked} in {counts.observed_seconds:.0f} s"
+        head = f"never in {band} in {counts.observed_seconds:.0f} s"
     else:
         share = counts.in_band_seconds / counts.observed_since_entry
         words = "held" if counts.held else "not held: in"
-        head = f"{words} {asked} for {100 * share:.1f} % of {counts.observed_since_entry:.0f} s"
+        head = f"{words} {band} for {100 * share:.1f} % of {counts.observed_since_entry:.0f} s"
     busy = cpu.own + cpu.other + (cpu.steal if snapshot.steal is Steal.BUSY else 0)
     parts = [f"mean {100 * busy / total:.1f} %", f"own {100 * cpu.own / total:.1f} %"]
     if snapshot.reading:

@@ -14,8 +14,9 @@ import difflib
 import enum
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from environs import Env, EnvValidationError, ValidationError, validate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PREFIX = "LOADBAND_"
 DEFAULT_PORT = 10670
 """A port that is free in Prometheus' allocation list."""
+CONTROL_PORT = 10671
 
 FIVE_NUMBERS = ("MIN", "MAX", "WORKERS", "STEP", "SLEEP_MS")
 """The settings that the ancestor's positional numbers give, in its order."""
@@ -85,6 +87,8 @@ class Settings:
     """The band of MIN and MAX, or the fixed EFFORT."""
     latch: float | None
     """Seconds in closed loop until the load is frozen; None for never."""
+    profile: Path | None
+    """The file of a band over time, which goes before that of MIN and MAX; None for none."""
     scope: Scope
     controller: Controller
     interval: float
@@ -104,6 +108,10 @@ class Settings:
     on_end: OnEnd
     listen: Listen | None
     """None for no server."""
+    control_listen: Listen | None
+    """None for no control."""
+    control_token: str | None = field(repr=False)
+    """What a client has to know; None for no control."""
     log_level: LogLevel
     log_format: LogFormat
 
@@ -247,6 +255,43 @@ class Address:
         return True
 
 
+class ProfileName:
+    """The name of a profile's file; whether it is one is seen when it is read."""
+
+    metavar = "FILE"
+    allowed = "the name of a file that ends in .toml"
+
+    def __call__(self, text: str) -> Path:
+        """The path.
+
+        Raises:
+            ValidationError: where the text is no such name.
+        """
+        if not text.endswith(".toml") or not text.isprintable():
+            raise ValidationError(f"must be {self.allowed}")
+        return Path(text)
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*", re.ASCII)
+
+
+class Token:
+    """A bearer token (RFC 6750), long enough not to be guessed."""
+
+    metavar = "FILE"
+    allowed = "16..512 of the characters A-Z a-z 0-9 - . _ ~ + / and then = as padding"
+
+    def __call__(self, text: str) -> str:
+        """The token.
+
+        Raises:
+            ValidationError: where the text is none.
+        """
+        if not _TOKEN.fullmatch(text):
+            raise ValidationError(f"must be {self.allowed}")
+        return text
+
+
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """All there is to know of one setting."""
@@ -260,7 +305,7 @@ class Declaration:
     instead: str = "none"
     """What stands for a default of None, for people."""
     secret: bool = False
-    """Never shown, and without a flag: everybody on the machine can read a command line."""
+    """Never shown, and its flag names a file: everybody on the machine can read a command line."""
 
     @property
     def variable(self) -> str:
@@ -270,7 +315,17 @@ class Declaration:
     @property
     def flag(self) -> str:
         """The flag that overrides the variable."""
-        return "--" + self.name.lower().replace("_", "-")
+        return "--" + self.name.lower().replace("_", "-") + ("-file" if self.secret else "")
+
+    @property
+    def file_variable(self) -> str:
+        """The environment variable that names a file with the value, for secrets."""
+        return f"{self.variable}_FILE"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """All its environment variables."""
+        return (self.variable, self.file_variable) if self.secret else (self.variable,)
 
     @property
     def field(self) -> str:
@@ -331,6 +386,12 @@ DECLARATIONS = (
         Number(TIME, "1s", "8760h"),
         "Hold the band for that long, then freeze: from there on be an ordinary load of that size, which travels.",
     ),
+    Declaration(
+        "PROFILE",
+        None,
+        ProfileName(),
+        "A file with the band over time, instead of MIN and MAX; docs/profiles.md has its format.",
+    ),
     Declaration("MAX_EFFORT", None, Number(CPUS, "1m", "1024"), "A ceiling of our own to what is burnt."),
     Declaration(
         "STEAL",
@@ -347,6 +408,19 @@ DECLARATIONS = (
     Declaration("DURATION", "0", Number(TIME, "0", "8760h"), "How long to hold the band; 0 for ever."),
     Declaration("ON_END", "exit", Choice(OnEnd), "After DURATION: exit, or idle (stay up and ready, burn nothing)."),
     Declaration("LISTEN", f"0.0.0.0:{DEFAULT_PORT}", Address(), "Where /metrics and the probes answer."),
+    Declaration(
+        "CONTROL_LISTEN",
+        f"127.0.0.1:{CONTROL_PORT}",
+        Address(),
+        "Where /band answers to GET, PUT and DELETE, if there is a CONTROL_TOKEN.",
+    ),
+    Declaration(
+        "CONTROL_TOKEN",
+        None,
+        Token(),
+        "The bearer token that changes the band; CONTROL_TOKEN_FILE names a file with it instead.",
+        secret=True,
+    ),
     Declaration("LOG_LEVEL", "info", Choice(LogLevel), "The least severe log lines that are written."),
     Declaration("LOG_FORMAT", "text", Choice(LogFormat), "How log lines are written."),
 )
@@ -356,12 +430,16 @@ REVISION = f"{PREFIX}REVISION"
 # Kubernetes gives the first two to every pod beside a Service named loadband; no setting may have such a name.
 _NOT_OURS = (f"{PREFIX}PORT", f"{PREFIX}SERVICE_", REVISION)
 
-_USAGE = f"loadband [--SETTING VALUE ...] [--check]\n       loadband {' '.join(FIVE_NUMBERS)}"
+_USAGE = f"""loadband [--SETTING VALUE ...] [--check]
+       loadband {" ".join(FIVE_NUMBERS)}
+       loadband profile FILE
+       loadband set MIN MAX [--url URL] [--token-file FILE]"""
 _DESCRIPTION = f"""\
 Holds a machine's CPU utilization inside a band and exports what it does to Prometheus.
 
 Every setting is an environment variable, and a flag that overrides it; an empty one counts as unset. The five numbers
-{" ".join(FIVE_NUMBERS)} select the step law."""
+{" ".join(FIVE_NUMBERS)} select the step law. `profile` shows what a profile will do, and `set` changes the
+band of a loadband that runs; each has a --help of its own."""
 _EPILOG = """\
 exit codes:
   0      ok, or the band was held for DURATION (in it for 95 % of the time after first reaching it)
@@ -393,9 +471,11 @@ class Origin(enum.StrEnum):
     VARIABLE = "environment variable"
     NUMBERS = "five numbers"
     FLAG = "flag"
+    FILE = "file"
 
 
 _LONGEST_SHOWN = 60
+_MAX_SECRET_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +486,8 @@ class Given:
     text: str | None
     """None only as a default."""
     origin: Origin
+    file: str = ""
+    """Which one it came from, as the variable or flag that names it and its name."""
 
     @property
     def shown(self) -> str:
@@ -416,6 +498,8 @@ class Given:
 
     def __str__(self) -> str:
         """Where and what, on one line: `LOADBAND_MIN='5x'`."""
+        if self.file:
+            return self.file
         name = self.declaration.variable
         if self.origin is Origin.FLAG:
             name = self.declaration.flag
@@ -471,8 +555,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded | Asked:
     numbers, problems = _positional(rest)
     flags: dict[str, str | None] = {d.name: getattr(namespace, d.name) for d in DECLARATIONS if d.name in namespace}
     given = {d.name: _chosen(d, flags, numbers, environ) for d in DECLARATIONS}
+    for d in DECLARATIONS:
+        if d.secret:
+            given[d.name] = _from_file(given[d.name], d.flag, flags.get(d.name), environ, problems)
     problems += [
-        f"{d.flag}: has no value; must be {d.parser.allowed}"
+        f"{d.flag}: has no value; must be {'the name of a file' if d.secret else d.parser.allowed}"
         for d in DECLARATIONS
         if d.name in flags and flags[d.name] is None
     ]
@@ -490,9 +577,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded | Asked:
     if effort is not None:
         problems += [
             f"{given['EFFORT']} with {given[name]}: a fixed effort seeks no band; give one of the two"
-            for name in ("MIN", "MAX", "LATCH")
+            for name in ("MIN", "MAX", "LATCH", "PROFILE")
             if given[name].origin is not Origin.DEFAULT
         ]
+    if values["latch"] is not None and values["profile"] is not None:
+        problems.append(f"{given['LATCH']} with {given['PROFILE']}: a latch is a load of one size; give one of the two")
     if effort is not None and ceiling is not None and effort > ceiling:
         problems.append(f"{given['EFFORT']} with {given['MAX_EFFORT']}: EFFORT must be at most MAX_EFFORT")
     if problems:
@@ -532,16 +621,15 @@ def _parser(*, nargs: str | None) -> _Parser:
     )
     group = parser.add_argument_group("settings")
     for d in DECLARATIONS:
-        if not d.secret:
-            text = f"{d.help} {d.variable}: {d.parser.allowed}; default {d.shown_default}."
-            group.add_argument(
-                d.flag,
-                dest=d.name,
-                nargs=nargs,
-                default=argparse.SUPPRESS,
-                metavar=d.parser.metavar,
-                help=text.replace("%", "%%"),
-            )
+        text = f"{d.help} {d.variable}: {d.parser.allowed}; default {d.shown_default}."
+        group.add_argument(
+            d.flag,
+            dest=d.name,
+            nargs=nargs,
+            default=argparse.SUPPRESS,
+            metavar=d.parser.metavar,
+            help=text.replace("%", "%%"),
+        )
     switches = parser.add_argument_group("instead of a run")
     switches.add_argument("--check", action="store_true", help="Print the settings and where each came from.")
     switches.add_argument("-h", "--help", action="store_true", help="Print this.")
@@ -556,7 +644,7 @@ def _positional(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     unknown = [word.partition("=")[0] for word in words if word.startswith("-") and not word[1:2].isdigit()]
     if unknown:
         # The other words may be an unknown flag's value, even a secret: say nothing of them.
-        known = {d.name: d.flag for d in DECLARATIONS if not d.secret}
+        known = {d.name: d.flag for d in DECLARATIONS}
         names = [flag.strip("-").replace("-", "_").upper() for flag in unknown]
         return {}, [
             f"{_quoted(flag)}: unknown flag{_nearest(name, known)}" for flag, name in zip(unknown, names, strict=True)
@@ -570,14 +658,59 @@ def _positional(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def _chosen(
     d: Declaration, flags: Mapping[str, str | None], numbers: Mapping[str, str], environ: Mapping[str, str]
 ) -> Given:
-    """The text that counts for a setting."""
-    if flag := (flags.get(d.name) or "").strip():
+    """The text that counts for a setting; for a secret, without regard to files."""
+    if flag := not d.secret and (flags.get(d.name) or "").strip():
         return Given(d, flag, Origin.FLAG)
     if d.name in numbers:
         return Given(d, numbers[d.name], Origin.NUMBERS)
     if variable := environ.get(d.variable, "").strip():
         return Given(d, variable, Origin.VARIABLE)
     return Given(d, d.default, Origin.DEFAULT)
+
+
+def secret(name: str, flag: str, file: str | None, environ: Mapping[str, str]) -> str | None:
+    """The value of a secret setting alone, for a client.
+
+    Args:
+        name: the setting's.
+        flag: the client's own flag for a file, as the user writes it.
+        file: what was given with it.
+        environ: the environment.
+
+    Raises:
+        SettingsError: where it is bad, or its file can't be read.
+    """
+    problems: list[str] = []
+    declaration = next(d for d in DECLARATIONS if d.name == name)
+    given = _from_file(_chosen(declaration, {}, {}, environ), flag, file, environ, problems)
+    values, bad = _parsed({name: given})
+    if problems or bad:
+        raise SettingsError(problems + bad)
+    return cast("str | None", values[declaration.field])
+
+
+def _from_file(given: Given, flag: str, file: str | None, environ: Mapping[str, str], problems: list[str]) -> Given:
+    """The secret that counts, which a file may hold; what is wrong with that file is added to the problems."""
+    d = given.declaration
+    named = (file or "").strip()
+    place = flag if named else d.file_variable
+    name = named or environ.get(d.file_variable, "").strip()
+    if not name:
+        return given
+    said = f"{place}={_quoted(name)}"
+    if not named and given.origin is Origin.VARIABLE:
+        problems.append(f"{said} with {given}: give one of the two")
+        return given
+    try:
+        with Path(name).open("rb") as opened:
+            text = opened.read(_MAX_SECRET_BYTES).decode().strip()
+    except OSError as error:
+        problems.append(f"{said}: cannot be read: {error.strerror}")
+    except ValueError:
+        problems.append(f"{said}: cannot be read as text")
+    else:
+        return Given(d, text, Origin.FILE, said)
+    return Given(d, None, Origin.FILE, said)
 
 
 class _Texts(Env):
@@ -616,7 +749,7 @@ def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
     """A line for each variable that has our prefix and is no setting."""
-    known = {d.name: d.variable for d in DECLARATIONS}
+    known = {variable.removeprefix(PREFIX): variable for d in DECLARATIONS for variable in d.variables}
     return [
         f"{_quoted(variable)}: unknown variable, ignored{_nearest(variable.removeprefix(PREFIX), known)}"
         for variable in sorted(environ)
@@ -631,6 +764,10 @@ def _without_effect(settings: Settings, given: Mapping[str, Given]) -> list[str]
         reasons |= dict.fromkeys(("STEP", "SLEEP_MS"), "it is for CONTROLLER=step only")
     if not settings.duration:
         reasons["ON_END"] = "it needs a DURATION"
+    if settings.profile is not None:
+        reasons |= dict.fromkeys(("MIN", "MAX"), "PROFILE says what the band is")
+    if settings.control_token is None:
+        reasons["CONTROL_LISTEN"] = "it needs a CONTROL_TOKEN"
     return [
         f"{given[name]}: has no effect, {reason}"
         for name, reason in reasons.items()

@@ -1,0 +1,161 @@
+"""The WSGI application that changes the band of a running regulator, for a listener of its own.
+
+A request does all that it asks for or nothing: the band is checked whole before the one reference is replaced.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from loadband.quantities import Band, Setpoint
+from loadband.setpoint import SetpointCell
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024
+REFUSALS_TOLD = 60.0
+"""Seconds between two log lines about wrong tokens: whoever can reach the port could fill the log."""
+_METHODS = "GET, HEAD, PUT, DELETE"
+
+
+class _RefusalError(Exception):
+    """A request is not obeyed, for a reason that is a sentence."""
+
+    def __init__(self, status: HTTPStatus, sentence: str, **headers: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Control:
+    """`GET /band`, `PUT /band` with `{"min": percent, "max": percent}`, and `DELETE /band`: back to what is configured.
+
+    Each of them answers with what is asked for now. Whatever is wrong is answered with a sentence, by 400, 401, 404,
+    405, 413 or 415, and changes nothing.
+
+    Args:
+        cell: what is read and changed.
+        token: the bearer token (RFC 6750) that a request has to have.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, cell: SetpointCell, token: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cell = cell
+        self._token = token.encode()
+        self._clock = clock
+        self._quiet_until = float("-inf")
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        try:
+            self._obey(environ)
+            status, answer, headers = HTTPStatus.OK, _described(self._cell.read()), {}
+        except _RefusalError as refusal:
+            status, answer, headers = refusal.status, {"error": str(refusal)}, refusal.headers
+        body = json.dumps(answer).encode() + b"\n"
+        headers |= {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        }
+        start_response(f"{status.value} {status.phrase}", list(headers.items()))
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _obey(self, environ: WSGIEnvironment) -> None:
+        """Do what a request asks for.
+
+        Raises:
+            _RefusalError: if that isn't possible or allowed; then nothing was done.
+        """
+        method = environ["REQUEST_METHOD"]
+        if environ.get("PATH_INFO") != "/band":
+            raise _RefusalError(HTTPStatus.NOT_FOUND, "There is /band only.")
+        if method not in _METHODS.split(", "):
+            raise _RefusalError(HTTPStatus.METHOD_NOT_ALLOWED, f"There are {_METHODS} only.", Allow=_METHODS)
+        self._authorize(environ)
+        peer = environ.get("REMOTE_ADDR", "an unknown address")
+        if method == "PUT":
+            band = _band(_body(environ))
+            self._cell.replace(Setpoint(band, "control"))
+            log.info("PUT /band by %s: %s", peer, band)
+        elif method == "DELETE":
+            changed = self._cell.restore("control")
+            log.info("DELETE /band by %s: %s what is configured", peer, "back to" if changed else "it is already")
+
+    def _authorize(self, environ: WSGIEnvironment) -> None:
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        # WSGI's strings are the bytes of the request, as latin-1.
+        if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), self._token):
+            return
+        now = self._clock()
+        if now >= self._quiet_until:
+            self._quiet_until = now + REFUSALS_TOLD
+            log.warning("a request without the right token by %s", environ.get("REMOTE_ADDR", "an unknown address"))
+        raise _RefusalError(
+            HTTPStatus.UNAUTHORIZED,
+            "The header must be `Authorization: Bearer` and the token of LOADBAND_CONTROL_TOKEN.",
+            WWW_Authenticate='Bearer realm="loadband"',
+        )
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    """The body of a request that says it is JSON."""
+    if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+        raise _RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json.")
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not length.isascii() or not length.isdigit():
+        raise _RefusalError(HTTPStatus.BAD_REQUEST, "The length of the body must be a number.")
+    # The digits first: Python refuses to read thousands of them.
+    if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
+        raise _RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body must have {MAX_BODY_BYTES} bytes at most.")
+    body: bytes = environ["wsgi.input"].read(int(length))
+    return body
+
+
+def _band(body: bytes) -> Band:
+    """The band that a body asks for."""
+    expected = 'The body must be {"min": MIN, "max": MAX}, with percent 0 <= MIN < MAX <= 100 as numbers.'
+    try:
+        asked = json.loads(
+            body.decode(),
+            object_pairs_hook=_unique,
+            parse_int=Decimal,
+            parse_float=Decimal,
+            parse_constant=lambda _: None,
+        )
+        match asked:
+            # Decimal, so that 57 percent are 0.57 and not 0.5700000000000001.
+            case {"min": Decimal() as low, "max": Decimal() as high, **rest} if not rest:
+                return Band(float(low / 100), float(high / 100))
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise _RefusalError(HTTPStatus.BAD_REQUEST, expected) from error
+    raise _RefusalError(HTTPStatus.BAD_REQUEST, expected)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _described(setpoint: Setpoint) -> dict[str, Any]:
+    """What is asked for now, in percent and CPUs."""
+    described: dict[str, Any] = {"source": setpoint.source}
+    if setpoint.band:
+        described |= {"min": round(100 * setpoint.band.low, 9), "max": round(100 * setpoint.band.high, 9)}
+    if setpoint.effort is not None:
+        described["effort"] = setpoint.effort
+    if progress := setpoint.progress:
+        described |= {"profile": progress.profile, "phase": progress.phase}
+    return described

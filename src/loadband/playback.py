@@ -1,0 +1,171 @@
+"""A profile that is played: what it asks for now, and the file followed when it changes."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loadband.profile import Profile, ProfileError, parse
+from loadband.quantities import Band, Progress, Setpoint
+from loadband.setpoint import SetpointCell
+
+log = logging.getLogger(__name__)
+
+POLL = 0.5
+"""Seconds between two looks at the files."""
+MAX_PROFILE_BYTES = 1 << 16
+MAX_SERIES_BYTES = 1 << 23
+LOOKS_BACK = 10
+"""Moments of the last window that the mean of a moving band is taken of."""
+
+_Stamp = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """What a profile asks for at the present moment; a source for a `SetpointCell`."""
+
+    profile: Profile
+    began: float
+    """Monotonic time of its begin, seconds."""
+    window: float = 1.0
+    """Seconds that utilization is published over."""
+    clock: Callable[[], float] = field(default=time.monotonic, compare=False)
+
+    def __call__(self) -> Setpoint:
+        """The setpoint of now."""
+        seconds = self.clock() - self.began
+        phase, band = self.profile.at(seconds)
+        step = self.window / LOOKS_BACK
+        lately = [self.profile.at(seconds - (index + 0.5) * step)[1] for index in range(LOOKS_BACK)]
+        mean = Band(sum(band.low for band in lately) / LOOKS_BACK, sum(band.high for band in lately) / LOOKS_BACK)
+        names = tuple(phase.name for phase in self.profile.phases)
+        return Setpoint(band, "profile", lately=mean, progress=Progress(self.profile.name, phase.name, names))
+
+
+class ProfileFile:
+    """A profile's file and those that it names: reads them, and notices when one has changed since.
+
+    Args:
+        path: the profile's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamps: dict[Path, _Stamp] = {}
+
+    def load(self) -> Profile:
+        """Read the profile, whatever has changed.
+
+        Raises:
+            ProfileError: with all that is wrong.
+        """
+        self._stamps = {}
+        try:
+            text = self._read(self._path, MAX_PROFILE_BYTES)
+        except OSError as error:
+            raise ProfileError([f"{self._path}: cannot be read: {error.strerror or error}"]) from error
+        except ValueError as error:
+            raise ProfileError([f"{self._path}: cannot be read: {error}"]) from error
+        return parse(text, str(self._path), lambda name: self._read(self._path.parent / name, MAX_SERIES_BYTES))
+
+    def changed(self) -> bool:
+        """Whether a file that was read, or that could not be, isn't what it was then."""
+        return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
+
+    def _read(self, path: Path, most: int) -> str:
+        # Before the text: what is written meanwhile is read again.
+        self._stamps[path] = _stamp(path)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no regular file")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise ValueError(f"it has more than {most} bytes")
+        try:
+            return content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ValueError(f"line {line} is no UTF-8") from error
+
+
+def _stamp(path: Path) -> _Stamp:
+    """What changes when a file does, a link to another one (as a mounted ConfigMap's) included; None without a file."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def play(profile: Profile, window: float) -> Playback:
+    """Play a profile from now on, or from the moment that it names.
+
+    The wall clock is read once: a step of it later doesn't make the band jump.
+    """
+    now = time.monotonic()
+    return Playback(profile, now if profile.start is None else now - (time.time() - profile.start), window)
+
+
+class Follower:
+    """Reads the profile again when it changed or on demand, and goes back to what is configured on demand.
+
+    Args:
+        cell: what is kept up to date.
+        file: the profile's, None without one.
+        profile: what was read of it.
+        window: seconds that utilization is published over.
+        demands: how often a new reading was asked for until now.
+    """
+
+    def __init__(
+        self,
+        cell: SetpointCell,
+        file: ProfileFile | None,
+        profile: Profile | None,
+        window: float,
+        demands: Callable[[], int],
+    ) -> None:
+        self._cell = cell
+        self._file = file
+        self._profile = profile
+        self._window = window
+        self._demands = demands
+        self._answered = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until told to stop; for a thread of its own, which a slow file system may block."""
+        while not stop.wait(POLL):
+            self.look()
+
+    def look(self) -> None:
+        """See whether there is something to do, and do it."""
+        demands = self._demands()
+        if demands != self._answered:
+            self._answered = demands
+            if self._again():
+                restored = self._cell.restore("settings" if self._file is None else "profile")
+                log.info("%s", f"read again; {'back to' if restored else 'it is still'} what is configured")
+        elif self._file and self._file.changed():
+            self._again()
+
+    def _again(self) -> bool:
+        """Read the profile again, if there is one; whether what is configured is good now."""
+        if self._file is None:
+            return True
+        try:
+            profile = self._file.load()
+        except ProfileError as error:
+            for problem in error.problems:
+                log.error("the profile stays what it was: %s", problem)  # noqa: TRY400 - each is a sentence for people
+            return False
+        if profile != self._profile:
+            self._profile = profile
+            self._cell.configure(play(profile, self._window), "profile")
+            log.info("the profile has changed and begins: %s", profile)
+        return True
