@@ -16,6 +16,7 @@ from dashboards.parts import (
     colour,
     heat,
     lines,
+    marks,
     number,
     query,
     rows,
@@ -206,20 +207,7 @@ REGULATOR_PANELS = [
 ]
 
 ANNOTATIONS = [
-    Annotation(
-        "Band changes",
-        f"changes(loadband_band_min_ratio{{{FLEET}}}[$__rate_interval]) > 0"
-        f" or changes(loadband_band_max_ratio{{{FLEET}}}[$__rate_interval]) > 0",
-        "the band of {{instance}} on {{node}} changed",
-        "green",
-    ),
-    Annotation(
-        "Latches",
-        f"loadband_latch_timestamp_seconds{{{FLEET}}} * 1000",
-        "{{instance}} on {{node}} latched: its load is fixed from here on",
-        "blue",
-        value_is_time=True,
-    ),
+    *marks(FLEET),
     Annotation(
         "Alerts",
         f'ALERTS{{alertname=~"Loadband.+",alertstate="firing",{HOSTS}}}',

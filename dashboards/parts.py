@@ -392,6 +392,34 @@ class Annotation(model.AnnotationQuery):
         }
 
 
+def marks(matchers: str) -> list[Annotation]:
+    """The marks for what somebody did to a regulator: another band, a latch.
+
+    Args:
+        matchers: which regulators.
+    """
+    edges = [f"changes(loadband_band_{edge}_ratio{{{matchers}}}[$__rate_interval]) > 0" for edge in ("min", "max")]
+    changes = f"increase(loadband_band_changes_total{{{matchers}}}[$__rate_interval])"
+    return [
+        Annotation("Bands set anew", f"{changes} > 0", "the band of {{instance}} was set anew by {{source}}", "green"),
+        # What was started anew with another band has counted nothing; what follows a profile changes all the time.
+        Annotation(
+            "Bands after a restart",
+            f"({' or '.join(edges)}) unless ignoring (profile) loadband_profile_info{{{matchers}}}"
+            f" unless sum without (source) ({changes}) > 0",
+            "{{instance}} has another band",
+            "super-light-green",
+        ),
+        Annotation(
+            "Latches",
+            f"loadband_latch_timestamp_seconds{{{matchers}}} * 1000",
+            "{{instance}} latched: its load is fixed from here on",
+            "blue",
+            value_is_time=True,
+        ),
+    ]
+
+
 def variables(*, single: bool) -> list[Builder[model.VariableModel]]:
     """The choices at the top: data source, cluster, node, namespace, pod.
 

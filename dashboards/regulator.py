@@ -20,6 +20,7 @@ from dashboards.parts import (
     bars,
     colour,
     lines,
+    marks,
     number,
     query,
     rows,
@@ -29,6 +30,8 @@ from dashboards.parts import (
 
 SECOND_AXIS = {"custom.axisPlacement": "right"}
 DASHED = {"custom.lineStyle": {"fill": "dash", "dash": [10, 10]}}
+
+PHASE_MAPPING = model.ValueMap({"1": model.ValueMappingResult(text="in force", color="blue", index=0)})
 
 NOW = [
     number(
@@ -144,6 +147,14 @@ BAND = [
         "Healthy: one long bar of holding or latched. Many short ones: it is at an edge, of the band or of its reach.",
         [query(states(ONE), "state")],
         STATE_MAPPING,
+        size=(16, 4),
+    ),
+    timeline(
+        "Phase of the profile",
+        "Empty without a profile. Which of its phases was in force when; the corridor above moves with it.",
+        [query(f"loadband_profile_phase{{{ONE}}} == 1", "{{phase}}")],
+        PHASE_MAPPING,
+        size=(8, 4),
     ),
 ]
 
@@ -290,26 +301,20 @@ HEALTH = [
             "settings": query(
                 f"max by (instance, scope, controller, steal) (loadband_settings_info{{{ONE}}})", as_table=True
             ),
+            "profile": query(f"max by (instance, profile) (loadband_profile_info{{{ONE}}})", as_table=True),
         },
-        hidden=["Value #A", "Value #B"],
+        hidden=["Value #A", "Value #B", "Value #C"],
         size=(16, 6),
     ),
 ]
 
 ANNOTATIONS = [
+    *marks(ONE),
     Annotation(
-        "Band changes",
-        f"changes(loadband_band_min_ratio{{{ONE}}}[$__rate_interval]) > 0"
-        f" or changes(loadband_band_max_ratio{{{ONE}}}[$__rate_interval]) > 0",
-        "the band of {{instance}} changed",
-        "green",
-    ),
-    Annotation(
-        "Latches",
-        f"loadband_latch_timestamp_seconds{{{ONE}}} * 1000",
-        "{{instance}} latched: its load is fixed from here on",
-        "blue",
-        value_is_time=True,
+        "Profile phases",
+        f"changes(loadband_profile_phase{{{ONE}}}[$__rate_interval]) > 0 and loadband_profile_phase{{{ONE}}} == 1",
+        "the profile is at {{phase}}",
+        "purple",
     ),
     Annotation(
         "Alerts",

@@ -25,7 +25,7 @@ from demo.chains import PATIENCE, Demo, Step, demo
 from demo.servers import ALERTMANAGER, PROMETHEUS, RULES, MissingError, get, wait
 from demo.shorten import seconds, shorten
 from loadband.metrics import registry
-from loadband.quantities import Snapshot, Throttling
+from loadband.quantities import Progress, Snapshot, Throttling
 from loadband.server import Application, Server
 
 Json = dict[str, Any]
@@ -142,13 +142,22 @@ def test_what_is_saturated_or_yields_is_told_and_nobody_is_blamed_for_nothing(pl
 
 
 @contextmanager
-def under_a_quota() -> Iterator[str]:
-    """The real exposition of a regulator under a CPU limit, which can't be had without a container; its address."""
+def scripted() -> Iterator[str]:
+    """The real exposition of what can't be had here: a CPU limit, which needs a container, and bands that are set anew.
+
+    Gives its address.
+    """
     began = time.monotonic()
 
     def source() -> Snapshot:
         went = time.monotonic() - began
-        return replace(SNAPSHOT, throttling=Throttling(int(10 * went), int(went), went / 10))
+        phase = ("morning", "noon")[int(went) // 2 % 2]
+        return replace(
+            SNAPSHOT,
+            throttling=Throttling(int(10 * went), int(went), went / 10),
+            counts=replace(SNAPSHOT.counts, band_changes={"control": int(went)}),
+            setpoint=replace(SNAPSHOT.setpoint, progress=Progress("day", phase, ("morning", "noon"))),
+        )
 
     application = Application(registry(source, INFO), source, version="0", stopping=threading.Event().is_set)
     server = Server.open(application, "127.0.0.1", 0)
@@ -164,15 +173,15 @@ def test_every_query_of_the_dashboards_has_data(platform: Demo) -> None:
     """While one regulator holds, one yields, one is saturated and one has a fixed effort."""
     servers = platform.servers
     targets = [(one.address, one.labels) for one in platform.regulators]
-    with under_a_quota() as limited:
-        servers.target([*targets, (limited, platform.steady.labels | {"pod": "limited"})])
-        wait(lambda: servers.query(f'loadband_cpu_periods_total{{instance="{limited}"}} > 30'), PATIENCE, "periods")
+    with scripted() as script:
+        servers.target([*targets, (script, platform.steady.labels | {"pod": "script"})])
+        wait(lambda: servers.query(f'loadband_cpu_periods_total{{instance="{script}"}} > 30'), PATIENCE, "periods")
         # What the graphs of a regulator show for each of the three is all; the rest comes with what it is about.
         always = [platform.steady.address, platform.yielding.address, platform.saturated.address]
         special = {
-            r"throttled|cpu_periods": [limited],
-            r"deadline|latch": [platform.fixed.address],
             r"changes\(loadband_band": [platform.raised.address],
+            r"throttled|cpu_periods|profile|^increase\(loadband_band_changes": [script],
+            r"deadline|latch": [platform.fixed.address],
             "ALERTS": [platform.saturated.address, platform.yielding.address],
         }
         states = {"holding": platform.steady, "yielding": platform.yielding, "saturated": platform.saturated}

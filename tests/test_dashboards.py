@@ -200,7 +200,7 @@ def unit_of(expression: str) -> str:
 UNITS = (
     (r"histogram_quantile|_seconds_sum.* / ", "s"),
     (r" / ", "percentunit"),
-    (r"^count|ALERTS|loadband_(state|build_info|settings_info)\b", "short"),
+    (r"^count|ALERTS|loadband_(state|build_info|settings_info|profile_info|profile_phase)\b", "short"),
     (r"_timestamp_seconds \* 1000$", "dateTimeFromNow"),
     (r" - \w+_timestamp_seconds$", "s"),
     (r"\brate\(\w+_seconds_total", "suffix: CPUs"),
