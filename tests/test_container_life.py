@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from containers import CGROUPS, Container, podman, run, running
+from containers import CGROUPS, PORT, Container, podman, run, running
 from program import wait_until
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(180)]
@@ -168,6 +168,26 @@ def test_where_it_could_write_it_writes_nothing() -> None:
     assert written == 0
     assert files == []
     assert changed == []
+
+
+def test_it_talks_to_nobody_who_has_not_asked() -> None:
+    with running(flags=("--cap-drop=ALL",), **MODEST) as container:
+        wait_until(lambda: container.metric("loadband_cycles_total") > 20)
+        tables = {
+            kind: Path(f"/proc/{container.pid}/net/{kind}") for kind in ("tcp", "tcp6", "udp", "udp6", "raw", "unix")
+        }
+        sockets = {kind: table.read_text().splitlines()[1:] for kind, table in tables.items()}
+    ports = {int(line.split()[1].rpartition(":")[2], 16) for line in sockets.pop("tcp")}
+    assert ports == {PORT}
+    assert not any(sockets.values())
+
+
+def test_an_operator_finds_it_by_its_label_and_by_its_name() -> None:
+    with running(flags=("--network=none",), LISTEN="off", **MODEST) as container:
+        labelled = "label=org.opencontainers.image.title=loadband"
+        assert container.name in podman("ps", "--format={{.Names}}", f"--filter={labelled}").stdout.split()
+        wait_until(lambda: container.handles(signal.SIGTERM), 10, "a handler for SIGTERM")
+        assert Path(f"/proc/{container.pid}/comm").read_text() == "loadband\n"
 
 
 def changed_files(container: Container) -> list[str]:
