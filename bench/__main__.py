@@ -20,7 +20,7 @@ from bench.tools import TOOLS, Launch, Tool
 
 T = TypeVar("T")
 
-SECONDS = 12.0
+SECONDS = 10.0
 OVERHEAD = 0.7
 """Seconds that starting and ending a tool takes."""
 TRIES = 3

@@ -12,7 +12,11 @@ from bench.results import Run
 from bench.scenes import Scene
 
 COLOURS = {"loadband": "#0b5fb0", "stress-ng": "#d9660a", "lookbusy": "#2c8a3d", "ancestor": "#8a8a8a"}
+SLICES = ["#9ecae1", "#fdd0a2", "#c7e9c0", "#dadaeb"]
+"""Of the shares of several regulators, in turn."""
 EVENTS = {
+    "killed": "one is killed",
+    "moves": "one moves away",
     "arrives": "others come",
     "leaves": "others leave",
     "scraped": "200 scrapes a second",
@@ -31,6 +35,14 @@ def draw(scene: Scene, runs: Sequence[Run], directory: Path) -> Path:
     low, high = scene.band
     axes.axhspan(low, high, color="#cfe3c8", zorder=0, label=f"band {low:g}..{high:g} %")
     for run in runs:
+        if run.shares:
+            axes.stackplot(
+                [at for at, _ in run.shares[0]],
+                *([percent for _, percent in share] for share in run.shares),
+                colors=SLICES,
+                alpha=0.6,
+                zorder=1,
+            )
         ours = run.tool == "loadband"
         axes.plot(
             [at for at, _ in run.curve],
@@ -41,7 +53,8 @@ def draw(scene: Scene, runs: Sequence[Run], directory: Path) -> Path:
             zorder=3 if ours else 2,
         )
     shown = [percent for run in runs for at, percent in run.curve if at > START]
-    axes.set_ylim(max(min([*shown, low]) - MARGIN, 0), min(max([*shown, high]) + MARGIN, 102))
+    bottom = 0 if any(run.shares for run in runs) else max(min([*shown, low]) - MARGIN, 0)
+    axes.set_ylim(bottom, min(max([*shown, high]) + MARGIN, 102))
     first = runs[0].events
     for event, title in EVENTS.items():
         if event in first:

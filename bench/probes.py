@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.helpers import Helper
 from bench.meter import Mark, Meter
+from bench.recording import Curve
 
 SCRAPES = 20
 """A second, where answer times are measured."""
@@ -30,6 +31,9 @@ MANY_SCRAPES = 200
 class Subject:
     """The tool that runs, as a probe sees it."""
 
+    pid: int
+    slices: int
+    """Regulators that it starts."""
     meter: Meter
     port: int
     account: Path
@@ -46,6 +50,11 @@ class Probe:
         self.subject = subject
         self.facts: dict[str, float] = {}
         """What was found, after `until`."""
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """What each of several regulators took over time."""
+        return ()
 
     def at(self, event: str) -> None:
         """An act of the scene begins with this event; the last is `until`."""

@@ -18,6 +18,12 @@ SHORTEST_ACCOUNT = 0.5
 """Seconds; over less the 10 ms that processes' CPU times are cut to would look like strangers."""
 
 
+Spent = tuple[float, tuple[float, ...]]
+"""A moment, monotonic seconds, and the CPU-seconds that each of some processes has used until then."""
+Curve = tuple[tuple[float, float], ...]
+"""Points: monotonic seconds, and a ratio."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """CPU-seconds used until a moment of the monotonic clock."""
@@ -53,6 +59,8 @@ class Recording:
     """One at each event, and one each second between."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """What was measured beside utilization, in the units of the rows that show it."""
+    shares: Sequence[Curve] = ()
+    """What each of several regulators took."""
 
     @property
     def target(self) -> float:
@@ -174,6 +182,30 @@ def _use(of: Callable[[Account], float], since: str, until: str) -> Number:
 def fact(name: str) -> Number:
     """What a probe measured."""
     return lambda recording: recording.facts.get(name, nan)
+
+
+def used(spent: Sequence[Spent], since: float, until: float) -> list[float]:
+    """CPUs that each process used between two moments."""
+    between = [(at, seconds) for at, seconds in spent if since <= at <= until]
+    (start, first), (end, last) = between[0], between[-1]
+    return [(after - before) / (end - start) for before, after in zip(first, last, strict=True)]
+
+
+def fairness(shares: Sequence[float]) -> float:
+    """Jain's index: 1 for equal shares, 1/n when one has all (Jain, Chiu, Hawe 1984)."""
+    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
+
+
+def share_curves(spent: Sequence[Spent], capacity: float) -> tuple[Curve, ...]:
+    """What each process used in the window that ends at a point, a ratio of the capacity (CPUs)."""
+    if len(spent) < 2:  # noqa: PLR2004 - a difference needs two
+        return ()
+    step = (spent[-1][0] - spent[0][0]) / (len(spent) - 1)
+    pairs = list(zip(spent, spent[round(WINDOW / step) :], strict=False))
+    return tuple(
+        tuple((end, (last[index] - first[index]) / (end - start) / capacity) for (start, first), (end, last) in pairs)
+        for index in range(len(spent[0][1]))
+    )
 
 
 def strangers(recording: Recording) -> float:

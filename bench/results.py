@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite, isnan, nan
 from pathlib import Path
@@ -38,6 +38,9 @@ class Run:
     curve: tuple[tuple[float, float], ...] = ()
     """Seconds after the start at which a 1-s window ends, and utilization in it, percent."""
 
+    shares: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """Of each of several regulators: seconds after the start, percent of the capacity over the last second."""
+
     @classmethod
     def of(cls, scene: Scene, tool: Tool, command: str, recording: Recording, seconds: float) -> Self:
         """The numbers of a recording."""
@@ -50,6 +53,7 @@ class Run:
             strangers=strangers(recording),
             seconds=seconds,
             events={name: at - start for name, at in recording.events.items()},
+            shares=tuple(tuple((at - start, 100 * share) for at, share in curve) for curve in recording.shares),
             curve=tuple(
                 (at + WINDOW - start, 100 * utilization) for at, utilization in recording.windows("start", "until")
             ),
@@ -90,9 +94,14 @@ class Results:
         results = cls(whole["machine"], whole["versions"])
         for each in whole["runs"]:
             numbers = {key: _number(value) for key, value in each.pop("numbers").items()}
-            curve = tuple((at, percent) for at, percent in each.pop("curve"))
-            results.add(Run(**each, numbers=numbers, curve=curve))
+            curve = _curve(each.pop("curve"))
+            shares = tuple(_curve(share) for share in each.pop("shares"))
+            results.add(Run(**each, numbers=numbers, curve=curve, shares=shares))
         return results
+
+
+def _curve(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((at, percent) for at, percent in points)
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench import probes, recording
 from bench.probes import Probe
 from bench.recording import Number
+from bench.slices import Shares
 
 LEAD = 6.0
 """Seconds for a tool to find its level before it is measured."""
@@ -31,7 +32,16 @@ class Row:
     @property
     def decimals(self) -> int:
         """Digits after the point that a value is shown with, and judged by."""
-        return {"pp": 2, "% of one CPU": 2, "s": 1, "ms": 1, "%": 1, "% of the machine": 1}.get(self.unit, 0)
+        return {
+            "pp": 2,
+            "% of one CPU": 2,
+            "s": 1,
+            "ms": 1,
+            "%": 1,
+            "% of the machine": 1,
+            "% of a CPU": 1,
+            "of 1": 3,
+        }.get(self.unit, 0)
 
     def met(self, value: float) -> bool:
         """Whether a value reaches the goal."""
@@ -72,6 +82,10 @@ class Scene:
     cpu: int | None = None
     """The one CPU that the tool may use; counted from the last for negative numbers."""
     workers: int | None = None
+    slices: int = 1
+    """Regulators that share the work."""
+    latch: float | None = None
+    """Seconds after which they freeze; None: never."""
     probe: type[Probe] = Probe
     loadband_only: str = ""
     """Why no peer can play it."""
@@ -100,6 +114,19 @@ def _holding(error: float) -> tuple[Row, ...]:
 
 def _in_group(error: float) -> tuple[Row, ...]:
     return tuple(row for row in _steady(error) if row.key in {"error", "in_band"})
+
+
+FAIRNESS = recording.fact("fairness")
+ALONE = "it knows nothing of others of its kind"
+_MOVE = (Act("start", 20.0), Act("from", 8.0), Act("moves", 2.0), Act("moved", 8.0))
+
+
+def _moved(old: str) -> tuple[Row, ...]:
+    return (
+        Row("share", "share of the one that moves", "% of a CPU", recording.fact("share")),
+        Row("old", old, "% of a CPU", recording.fact("old")),
+        Row("new", "the new place is at", "% of a CPU", recording.fact("new")),
+    )
 
 
 _STEADY = (Act("start", LEAD), Act("from", 2.0, measured=True))
@@ -235,5 +262,52 @@ SCENES = (
         probe=probes.Flood,
         loadband_only="it exports nothing",
         picture=True,
+    ),
+    Scene(
+        "slices",
+        "4 slices share a host",
+        (*_holding(0.5), Row("fairness", "Jain's index of their shares", "of 1", FAIRNESS, 0.95, at_least=True)),
+        (Act("start", 20.0), Act("from", 2.0, measured=True)),
+        slices=4,
+        probe=Shares,
+        loadband_only=ALONE,
+    ),
+    Scene(
+        "slices-killed",
+        "8 slices, one is killed",
+        (
+            Row("back", "back in the band after", "s", recording.back_in_band("killed", "until"), 5.0),
+            Row("error", "mean abs. error (from 5 s on)", "pp", recording.mean_error("killed", "until", 5.0), 0.5),
+            Row("fairness", "Jain's index of the other shares", "of 1", FAIRNESS, 0.95, at_least=True),
+        ),
+        (Act("start", 25.0), Act("killed", HOLD)),
+        slices=8,
+        probe=Shares,
+        loadband_only=ALONE,
+    ),
+    Scene(
+        "latched",
+        "4 latched slices on one CPU, one moves to another",
+        (
+            *_moved("the old place is at"),
+            Row("fall", "it falls by the share, but for", "pp", recording.fact("fall"), 0.5),
+            Row("rise", "the new one rises by it, but for", "pp", recording.fact("rise"), 0.5),
+        ),
+        _MOVE,
+        cpu=-1,
+        slices=4,
+        latch=5,
+        probe=Shares,
+        loadband_only=ALONE,
+    ),
+    Scene(
+        "unlatched",
+        "the same without a latch",
+        _moved("the old place is refilled to"),
+        _MOVE,
+        cpu=-1,
+        slices=4,
+        probe=Shares,
+        loadband_only=ALONE,
     ),
 )

@@ -49,6 +49,8 @@ def task_of(scene: Scene, port: int = 0, account: Path | None = None) -> Task:
         workers=scene.workers,
         port=port,
         account=account,
+        slices=scene.slices,
+        latch=scene.latch,
     )
 
 
@@ -86,7 +88,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         if scene.acts[0].event == "start" and len(scene.acts) == 1:
             run.watch_first_burn()
         # Its server may still be starting: what asks it waits until the first act that is measured.
-        probe = scene.probe(Subject(meter, task.port, account))
+        probe = scene.probe(Subject(running.pid, scene.slices, meter, task.port, account))
         stack.callback(probe.close)
         for act in scene.acts:
             run.happens(act.event)
@@ -110,6 +112,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         events=run.events,
         accounts=tuple(accounts.taken),
         facts={**probe.facts, "memory": memory},
+        shares=probe.curves,
     )
 
 

@@ -35,6 +35,10 @@ class Task:
     """Free, for a tool that serves metrics."""
     account: Path | None = None
     """Where to write what was burnt; see `bench.account`."""
+    slices: int = 1
+    """Regulators that share the work."""
+    latch: float | None = None
+    """Seconds after which they freeze; None: never."""
 
     @property
     def capacity(self) -> float:
@@ -96,8 +100,14 @@ def _loadband(task: Task) -> Launch:
         "LISTEN": f"127.0.0.1:{task.port}",
         **({"SCOPE": "container"} if task.quota else {"SCOPE": "cpuset"} if task.pinned else {}),
         **({"WORKERS": str(task.workers)} if task.workers else {}),
+        **({"LISTEN": "off"} if task.slices > 1 else {}),
+        **({"LATCH": f"{task.latch:g}s"} if task.latch else {}),
     }
-    command = [LOADBAND] if task.account is None else [sys.executable, "-m", "bench.account", str(task.account)]
+    command = [LOADBAND]
+    if task.account:
+        command = [sys.executable, "-m", "bench.account", str(task.account)]
+    elif task.slices > 1:
+        command = [sys.executable, "-m", "bench.slices", str(task.slices)]
     return Launch(command, {f"LOADBAND_{name}": value for name, value in settings.items()})
 
 
