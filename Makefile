@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `demo` and `dashboards` are folders, too.
-.PHONY: help run demo dashboards setup setup-dev test lint types contracts unit cpu wheel image container e2e lock clean
+.PHONY: help run demo dashboards setup setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ contracts: setup-dev ## the direction of the imports
 unit: setup-dev ## tests that don't burn, with coverage and its floor
 	@echo "== unit and property tests"
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest -m "not cpu and not container and not e2e" $(PYTEST)
+	@$(BIN)/coverage run -m pytest -m "not cpu and not container and not e2e and not vm" $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -77,6 +77,19 @@ container: setup-dev ## the image in real containers, on podman
 e2e: setup-dev ## the chart on the cluster of KUBECONFIG with LOADBAND_IMAGE; the command LOAD_IMAGE copies it to the nodes
 	@echo "== tests on a cluster"
 	@$(BIN)/pytest -s -m e2e $(PYTEST)
+
+vm-image: setup-dev ## the machine image build/vm/loadband-VERSION.qcow2; VM_CACHE names where the next build finds its tools
+	@rm -rf build/vm/wheels && $(BIN)/python -m build --wheel --no-isolation --outdir build/vm/wheels . >/dev/null
+	@$(PIP) download --require-hashes --only-binary :all: --python-version 3.13 --platform manylinux_2_28_x86_64 \
+		--platform manylinux2014_x86_64 --dest build/vm/wheels -r requirements/run.txt
+	@vm/build $(VERSION) build/vm/wheels build/vm $(VM_CACHE)
+	@ls -lh $(VM_IMAGE)
+VM_CACHE ?= build/vm/cache
+VM_IMAGE ?= build/vm/loadband-$(VERSION).qcow2
+
+e2e-vm: setup-dev ## VM_IMAGE in real virtual machines, on QEMU; some minutes, on an otherwise idle machine
+	@echo "== tests in virtual machines"
+	@VM_IMAGE=$(VM_IMAGE) $(BIN)/pytest -s -m vm $(PYTEST)
 
 lock: setup-dev ## resolve the dependencies anew into requirements/
 	@$(PIP) install uv
