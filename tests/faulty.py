@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,10 +96,12 @@ class Run:
 
 
 def _burns_in(state: str, metrics: str) -> bool:
+    own = re.search(r'^loadband_cpu_seconds_total{mode="own",scope="[a-z]+"} (.*)$', metrics, re.MULTILINE)
     return (
         metric(metrics, f'loadband_state{{state="{state}"}}') == 1
         and metric(metrics, "loadband_effort_cpus") > 0
-        and metric(metrics, 'loadband_cpu_seconds_total{mode="own",scope="host"}') > 0.1
+        and own is not None
+        and float(own[1]) > 0.1
     )
 
 
