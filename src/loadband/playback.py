@@ -6,7 +6,7 @@ import logging
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,9 +43,14 @@ class Playback:
         phase, band = self.profile.at(seconds)
         step = self.window / LOOKS_BACK
         lately = [self.profile.at(seconds - (index + 0.5) * step)[1] for index in range(LOOKS_BACK)]
-        mean = Band(sum(band.low for band in lately) / LOOKS_BACK, sum(band.high for band in lately) / LOOKS_BACK)
+        mean = Band(_mean(band.low for band in lately), _mean(band.high for band in lately))
         names = tuple(phase.name for phase in self.profile.phases)
         return Setpoint(band, "profile", lately=mean, progress=Progress(self.profile.name, phase.name, names))
+
+
+def _mean(edges: Iterable[float]) -> float:
+    # Rounded as the bands are: what stands still is its own mean.
+    return round(sum(edges) / LOOKS_BACK, 9)
 
 
 class ProfileFile:
