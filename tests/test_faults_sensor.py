@@ -185,6 +185,21 @@ def test_a_look_that_takes_its_time_is_not_made_up_for(slow: str, seconds: float
         assert machine.plant.settled(BAND, event=looked) <= 1.5
 
 
+def test_after_a_look_that_took_its_time_the_next_is_not_at_once(tmp_path: Path) -> None:
+    with filed_plant(tmp_path) as machine:
+
+        def wait(seconds: float) -> bool:
+            machine.plant.advance(machine.plant.now + seconds)
+            machine.write()
+            machine.opening = 0.15 if 10 <= machine.plant.elapsed < 10.1 else 0.0
+            return machine.plant.elapsed > 20
+
+        machine.loop.run(wait)
+        counts = machine.snapshot.counts
+        assert counts.overruns == 1
+        assert not any(counts.failures.values())
+
+
 @pytest.mark.parametrize("slow", ["opening", "reading"])
 @pytest.mark.parametrize("seconds", [0.1, 0.3])
 def test_looks_that_always_take_their_time_never_make_it_burn_too_much(

@@ -155,7 +155,8 @@ class Regulator:
             stop = False
             while not stop:
                 due += self._interval
-                stop = wait(max(due - self._clock.monotonic(), 0.0))
+                # Not at once after a cycle that took long: over next to no time a difference is noise.
+                stop = wait(max(due - self._clock.monotonic(), self._interval / 2))
                 if stop:
                     break
                 late = self._clock.monotonic() - due
