@@ -1,0 +1,127 @@
+"""The real descheduler, as a pod, with the documented policy."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from chart import Object
+from e2e.api import kubectl, wait
+from e2e.cluster import Cluster
+from e2e.pods import HARMLESS, Pod
+from e2e.prometheus import Prometheus, documented
+
+IMAGE = os.environ.get("DESCHEDULER_IMAGE", "localhost/descheduler:0.36.0")
+NAME = "descheduler"
+SPACE = "loadband-descheduler"
+CYCLE = 20
+"""Seconds from one look of it to the next."""
+
+
+def _policy() -> tuple[Object, Object]:
+    """The documented one, and the part of it that LowNodeUtilization gets."""
+    policy: Object = documented("DeschedulerPolicy")
+    (profile,) = policy["profiles"]
+    (arguments,) = (one["args"] for one in profile["pluginConfig"] if one["name"] == "LowNodeUtilization")
+    return policy, arguments
+
+
+QUERY = str(_policy()[1]["metricsUtilization"]["prometheus"]["query"])
+
+
+@dataclass(frozen=True)
+class Descheduler:
+    """It, running."""
+
+    pod: Pod
+
+    def log(self) -> list[str]:
+        """What it has said, line by line."""
+        return self.pod.api.text(f"{self.pod.path}/log").splitlines()
+
+    def cycles(self) -> int:
+        """How often it has looked at the nodes."""
+        return sum("Number of evictions/requests" in line for line in self.log())
+
+    def evictions(self) -> int:
+        """How many pods it has evicted."""
+        return sum('"Evicted pod"' in line for line in self.log())
+
+
+@contextmanager
+def descheduler(cluster: Cluster, server: Prometheus, low: int, high: int) -> Iterator[Descheduler]:
+    """Start it with other thresholds, percent; it is gone afterwards."""
+    nodes = cluster.api.items("/api/v1/nodes")
+    if not any(IMAGE in image["names"] for node in nodes for image in node["status"]["images"]):
+        pytest.skip(f"no node has the image {IMAGE}")
+    policy, arguments = _policy()
+    policy["metricsProviders"][0]["prometheus"]["url"] = server.url
+    arguments |= {"thresholds": {"MetricResource": low}, "targetThresholds": {"MetricResource": high}}
+    path = f"/api/v1/namespaces/{SPACE}/pods/{NAME}"
+    try:
+        kubectl("apply", "-f", "-", given=yaml.safe_dump_all([*_account(), *_pod(policy)]))
+        wait(lambda: Pod(cluster.api.get(path), cluster.api).ready, 60, "the descheduler")
+        yield Descheduler(Pod(cluster.api.get(path), cluster.api))
+    finally:
+        kubectl("delete", "clusterrolebinding,clusterrole", SPACE, "--ignore-not-found")
+        kubectl("delete", "namespace", SPACE, "--ignore-not-found")
+
+
+def _account() -> list[Object]:
+    rbac = "rbac.authorization.k8s.io"
+    seen = ["get", "list", "watch"]
+    rules: list[dict[str, Any]] = [
+        {"apiGroups": [""], "resources": ["pods", "nodes", "namespaces"], "verbs": seen},
+        {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
+        {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": seen},
+        {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": seen},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "update", "patch"]},
+    ]
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": SPACE}},
+        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": SPACE}, "rules": rules},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": SPACE},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": SPACE},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": SPACE}],
+        },
+    ]
+
+
+def _pod(policy: Object) -> list[Object]:
+    container = {
+        "name": NAME,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--policy-config-file=/policy/policy.yaml", f"--descheduling-interval={CYCLE}s", "--v=3"],
+        "securityContext": HARMLESS,
+        "volumeMounts": [{"name": "policy", "mountPath": "/policy"}],
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": NAME, "namespace": SPACE},
+            "data": {"policy.yaml": json.dumps(policy)},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": NAME, "namespace": SPACE},
+            "spec": {
+                "serviceAccountName": NAME,
+                "terminationGracePeriodSeconds": 1,
+                "containers": [container],
+                "volumes": [{"name": "policy", "configMap": {"name": NAME}}],
+            },
+        },
+    ]
