@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,13 +42,17 @@ class Choice(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and show; returns the exit code: 0, 2 for what can't be asked, 130 after Ctrl-C."""
     choice = _parse(arguments)
+    # Asked to end by whatever: what was started must not go on burning.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     absent = [tool.name for tool in choice.tools if not tool.found]
     if absent:
         console.print(f"Not on PATH, so left out: {', '.join(absent)}.")
     tools = tuple(tool for tool in choice.tools if tool.found)
     minutes = estimate(choice.scenes, tools, choice.seconds) / 60
-    console.print(f"{len(choice.scenes)} scenes, {len(tools)} tools: {minutes:.0f} minutes if nobody disturbs.")
+    console.print(
+        f"Scenes: {len(choice.scenes)}; tools: {', '.join(tool.name for tool in tools)}; {minutes:.0f} minutes."
+    )
     busy = machine.busy()
     if busy.too_busy:
         console.print(
