@@ -19,6 +19,7 @@ from loadband.quantities import (
     Command,
     CpuSeconds,
     DropReason,
+    Progress,
     Setpoint,
     Snapshot,
     State,
@@ -75,6 +76,37 @@ def test_a_change_of_the_band_is_told_with_its_source() -> None:
         "source": "control",
         "was_band_min_ratio": 0.6,
         "was_source": "settings",
+    }
+
+
+def playing(at: float, phase: str, low: float) -> Snapshot:
+    progress = Progress("day", phase, ("morning", "noon"))
+    return snapshot(at, setpoint=Setpoint(Band(low, low + 0.1), "profile", progress=progress))
+
+
+def test_of_a_band_that_moves_each_phase_is_told() -> None:
+    before = [playing(41.0 + index / 4, "morning", 0.2 + index / 100) for index in range(20)]
+    (line,) = told([*before, playing(46.0, "noon", 0.5)])[len(told(before)) :]
+    assert (line.event, len(told(before))) == ("band changed", 1)
+    assert line.fields == {
+        "source": "profile",
+        "profile": "day",
+        "phase": "noon",
+        "was_phase": "morning",
+        "band_min_ratio": 0.5,
+        "band_max_ratio": 0.6,
+    }
+
+
+def test_a_band_that_a_client_sets_before_a_profile_is_told() -> None:
+    (line,) = changes(playing(41.0, "noon", 0.5), snapshot(42.0, setpoint=Setpoint(Band(0.2, 0.3), "control")))
+    assert line.fields == {
+        "source": "control",
+        "band_min_ratio": 0.2,
+        "band_max_ratio": 0.3,
+        "was_source": "profile",
+        "was_profile": "day",
+        "was_phase": "noon",
     }
 
 
@@ -243,11 +275,13 @@ def test_warnings_of_libraries_get_the_same_form_and_their_handler_leaves_with_t
     def source() -> Snapshot:
         logging.getLogger("waitress").warning("%d clients", 7)
         logging.getLogger("waitress").info("not this")
+        logging.getLogger("loadband.control").info("but this")
         return snapshot()
 
     records = [json.loads(line) for line in write(source, style="json")]
     (record,) = (each for each in records if each.get("logger") == "waitress")
     assert (record["level"], record["event"]) == ("warning", "7 clients")
+    assert ("info", "but this") in [(each["level"], each["event"]) for each in records]
     assert logging.getLogger().handlers == handlers
 
 

@@ -9,13 +9,18 @@ import pytest
 from snapshots import reading, snapshot
 
 from loadband import report
-from loadband.quantities import Counts, CpuSeconds, State, Steal, Verdict
+from loadband.quantities import Band, Counts, CpuSeconds, Progress, Setpoint, State, Steal, Verdict
 
 
 def test_summary_of_a_band_that_was_held() -> None:
     assert report.summary(snapshot()) == (
         "held 60..70 % for 99.2 % of 41 s; mean 65.0 %, own 60.1 % (1.20 of 2 CPUs), others 4.9 %; 0 overruns"
     )
+
+
+def test_summary_names_a_profile_for_a_band_that_moved() -> None:
+    played = Setpoint(Band(0.2, 0.3), "profile", progress=Progress("day", "noon", ("noon",)))
+    assert report.summary(snapshot(setpoint=played)).startswith("held the profile day for 99.2 % of 41 s; ")
 
 
 def test_summary_says_when_the_band_was_not_held() -> None:

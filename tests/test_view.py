@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pty
 import threading
@@ -16,7 +17,7 @@ from rich.screen import Screen
 from snapshots import EPOCH, reading, snapshot
 
 from loadband import view
-from loadband.quantities import Band, Command, Counts, Setpoint, Snapshot, State, Verdict
+from loadband.quantities import Band, Command, Counts, Progress, Setpoint, Snapshot, State, Verdict
 from loadband.view import Point
 
 ADDRESS = "http://127.0.0.1:9999/metrics"
@@ -93,11 +94,72 @@ def test_points_older_than_a_minute_are_left_out() -> None:
     assert draw(snapshot(), old, (80, 24)) == draw(snapshot(), FULL, (80, 24))
 
 
+MOVED = [Point(p.at, p.utilization - 0.3 + i / 400, Band(0.3 + i / 400, 0.4 + i / 400)) for i, p in enumerate(FULL)]
+MOVING = snapshot(
+    setpoint=Setpoint(Band(0.6, 0.7), "profile", progress=Progress("working day", "noon", ("morning", "noon")))
+)
+
+
+def test_a_band_that_has_moved_is_drawn_where_it_was() -> None:
+    rows = draw(MOVING, MOVED, (80, 24))
+    graph = [row for row in rows if any("\u2801" <= char <= "\u28ff" for char in row)]
+    columns = [[bool("\u2801" <= row[i] <= "\u28ff") for row in graph] for i in range(10, 77)]
+    # It rises: its top is high at the right and its bottom low at the left, with the curve between them.
+    assert not columns[0][0]
+    assert columns[0][-1]
+    assert columns[-1][0]
+    assert not columns[-1][-1]
+    assert not any("─" * 20 in row for row in rows)
+
+
+def test_points_are_judged_by_the_band_of_their_time() -> None:
+    assert "\x1b[33m" not in "\n".join(draw(MOVING, MOVED, (80, 24), colour=True))
+    late = [Point(p.at, p.utilization + 0.2, p.band) for p in MOVED]
+    assert "\x1b[33m" in "\n".join(draw(MOVING, late, (80, 24), colour=True))
+
+
+def test_a_profile_and_its_phase_are_shown() -> None:
+    text = "\n".join(draw(MOVING, MOVED, (80, 24)))
+    for said in ("band 60.0..70.0 %", "working day", "noon"):
+        assert said in text
+    assert "profile" not in "\n".join(draw(snapshot(), FULL, (80, 24)))
+
+
+def test_a_message_stands_in_the_place_of_the_address() -> None:
+    console = Console(file=io.StringIO(), width=80, height=24)
+    with console.capture() as capture:
+        console.print(Screen(view.render(snapshot(), FULL, (80, 24), ADDRESS, "it is so")), end="")
+    assert "it is so" in capture.get()
+    assert ADDRESS not in capture.get()
+
+
+def test_what_others_say_while_it_runs_is_shown_and_written_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    source, stop = Source(), threading.Event()
+
+    def saying() -> Snapshot:
+        if source.looks == 0:
+            for number in range(3):
+                logging.getLogger("loadband.playback").error("mistake %d", number)
+        return source()
+
+    with terminal() as (file, seen):
+        thread = threading.Thread(target=view.run, args=(saying, stop, ADDRESS, file))
+        thread.start()
+        assert source.drawn.wait(timeout=10)
+        stop.set()
+        thread.join(timeout=10)
+    assert b"mistake 0 (and 2 more)" in b"".join(seen)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("size", [*SIZES, (24, 6), (10, 3), (1, 1), (300, 5)])
 @pytest.mark.parametrize("history", [[], FULL], ids=["empty", "full"])
 def test_a_frame_fits_its_terminal(size: tuple[int, int], history: list[Point]) -> None:
-    for shown in (snapshot(), snapshot(reading=None, utilization=None, counts=Counts()), None):
-        rows = draw(shown, history, size)
+    for shown in (snapshot(), snapshot(reading=None, utilization=None, counts=Counts()), MOVING, None):
+        rows = draw(shown, MOVED if shown is MOVING and history else history, size)
         assert len(rows) == size[1]
         assert {len(row) for row in rows} == {size[0]}
 

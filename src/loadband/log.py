@@ -7,9 +7,7 @@ were left out.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -168,36 +166,6 @@ def _summary(since: Snapshot, snapshot: Snapshot) -> Fields:
     return fields
 
 
-class _Inbox(logging.Handler):
-    """Keeps what others have to say until the log's own thread writes it: a blocked pipe is not their business.
-
-    Our own modules are heard from INFO on, libraries from WARNING on.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: deque[logging.LogRecord] = deque(maxlen=100)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    def lines(self) -> Iterator[Line]:
-        while self.records:
-            record = self.records.popleft()
-            yield Line(record.levelno, record.getMessage(), {"logger": record.name})
-
-
-@contextmanager
-def _libraries() -> Iterator[_Inbox]:
-    inbox = _Inbox()
-    logging.getLogger().addHandler(inbox)
-    logging.getLogger("loadband").setLevel(logging.INFO)
-    try:
-        yield inbox
-    finally:
-        logging.getLogger().removeHandler(inbox)
-
-
 def _writer(file: TextIO, level: str, style: Literal["text", "json"]) -> Callable[[Line], None]:
     order = ["timestamp", "level", "event"]
     text = structlog.processors.LogfmtRenderer(key_order=order, bool_as_flag=False)
@@ -250,13 +218,15 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
     """
     write = _writer(file, level, style)
     journal = Journal()
-    with _libraries() as inbox:
+    with report.inbox() as inbox:
         write(Line(logging.INFO, "started", settings or {}))
         stopping = False
         while not stopping:
             stopping = stop.wait(POLL)
             snapshot = source()
-            for line in (*(journal.lines(snapshot) if snapshot else ()), *inbox.lines()):
+            for line in journal.lines(snapshot) if snapshot else ():
                 write(line)
+            for said in inbox.take():
+                write(Line(said.levelno, said.getMessage(), {"logger": said.name}))
         end = {"held": snapshot.held, "summary": report.summary(snapshot)} if snapshot else {}
         write(Line(logging.INFO, "stopped", end))

@@ -167,7 +167,7 @@ class Follower:
             profile = self._file.load()
         except ProfileError as error:
             for problem in error.problems:
-                log.error("the profile stays what it was: %s", problem)  # noqa: TRY400 - each is a sentence for people
+                log.error("%s; the old profile goes on", problem)  # noqa: TRY400 - each is a sentence for people
             return False
         if profile != self._profile:
             self._profile = profile

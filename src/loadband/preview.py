@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> int:
 
 def show(profile: Profile, console: Console) -> None:
     """Print a table of the phases, and one pass as a plot of the band's edges."""
-    console.print(_headline(profile), highlight=False)
+    console.print(_headline(profile), highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title, side in (("begins", "right"), ("lasts", "right"), ("phase", "left"), ("kind", "left")):
         table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)

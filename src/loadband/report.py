@@ -1,15 +1,50 @@
-"""What the live view and the log share: the stream they write to and the sentence they end with."""
+"""What the live view and the log share: what others say, the stream they write to and the sentence they end with."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from loadband.quantities import Steal
 
 if TYPE_CHECKING:
     from loadband.quantities import Snapshot
+
+
+class Inbox(logging.Handler):
+    """Keeps what others have to say until a thread of its own tells it: a blocked pipe is not their business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: deque[logging.LogRecord] = deque(maxlen=100)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self._records.append(record)
+
+    def take(self) -> Iterator[logging.LogRecord]:
+        """What has come since the last time, oldest first."""
+        while self._records:
+            yield self._records.popleft()
+
+
+@contextmanager
+def inbox() -> Iterator[Inbox]:
+    """Hear what others say for as long as this lasts: our own modules from INFO on, libraries from WARNING on."""
+    handler, ours = Inbox(), logging.getLogger("loadband")
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logging.getLogger().removeHandler(handler)
+        ours.setLevel(level)
 
 
 def stdout() -> TextIO:

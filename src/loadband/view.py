@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from loadband.quantities import Band, Snapshot
+    from loadband.quantities import Band, Setpoint, Snapshot
 
 SPAN = 60.0
 """Seconds that the graph shows."""
@@ -42,6 +42,8 @@ AIRY = 20
 """Rows from which blank lines leave most of the height to the graph."""
 LOW = 8
 """Rows of the graph below which they are all needed for the band."""
+NOTE = 20.0
+"""Seconds for which a message stands in the place of the address of the metrics."""
 
 COLOUR = {
     State.FAILSAFE: "red",
@@ -67,10 +69,12 @@ class Point(NamedTuple):
     """Monotonic time, seconds."""
     utilization: float
     """A ratio."""
+    band: Band | None = None
+    """What it was held against; None where that was no other than now."""
 
 
 def render(
-    snapshot: Snapshot | None, history: Sequence[Point], size: tuple[int, int], address: str | None
+    snapshot: Snapshot | None, history: Sequence[Point], size: tuple[int, int], address: str | None, note: str = ""
 ) -> RenderableType:
     """Draw one frame.
 
@@ -81,6 +85,7 @@ def render(
         history: utilization, oldest first; what is older than `SPAN` is left out.
         size: columns and rows of the terminal.
         address: the URL of the metrics; None when they are off.
+        note: a message to show in its place.
     """
     columns, rows = size
     roomy, airy = columns >= ROOMY, rows >= AIRY
@@ -94,7 +99,7 @@ def render(
     pairs = 2 if roomy else 1
     height = rows - len(above) - len(below) - math.ceil(len(figures) / pairs) - 1 - len(air)
     graph = [_graph(snapshot, history, width, height)] if height >= LOW // 2 else []
-    frame = Group(*above, *graph, *below, _grid(figures, pairs), _footer(address, width))
+    frame = Group(*above, *graph, *below, _grid(figures, pairs), _footer(address, note, width))
     return Padding(frame, (0, margin))
 
 
@@ -109,12 +114,19 @@ def _headline(snapshot: Snapshot | None, width: int) -> Text:
         "  ",
         (now, "bold"),
         ("  band " if snapshot.setpoint.band else "  effort ", "dim"),
-        str(snapshot.setpoint),
+        _asked(snapshot.setpoint),
         no_wrap=True,
         overflow="ellipsis",
     )
     time = _time(snapshot)
     return _justify(left, time, width)
+
+
+def _asked(setpoint: Setpoint) -> str:
+    """What is asked for; of a band that moves, with as many digits at all times."""
+    if setpoint.band is None or setpoint.progress is None:
+        return str(setpoint)
+    return f"{100 * setpoint.band.low:.1f}..{100 * setpoint.band.high:.1f} %"
 
 
 def _time(snapshot: Snapshot) -> str:
@@ -172,11 +184,16 @@ def _figures(snapshot: Snapshot | None, *, brief: bool) -> list[tuple[str, str]]
         since = f" of {counts.observed_since_entry:.0f} s"
     if brief:
         return [("effort", f"{effort.removesuffix(' CPUs')}, in band {in_band}")]
-    return [("effort", effort), ("in band", in_band + since), ("workers", workers), ("scope", scope)]
+    figures = [("effort", effort), ("in band", in_band + since), ("workers", workers), ("scope", scope)]
+    if progress := snapshot.setpoint.progress:
+        figures += [("profile", progress.profile), ("phase", progress.phase)]
+    return figures
 
 
-def _footer(address: str | None, width: int) -> Text:
-    """Where the metrics are and how to end, as far as there is room."""
+def _footer(address: str | None, note: str, width: int) -> Text:
+    """Where the metrics are and how to end, as far as there is room; or a message."""
+    if note:
+        return Text(note, "yellow", no_wrap=True, overflow="ellipsis")
     footer = Text.assemble(("metrics  ", "dim"), address or "off", no_wrap=True, overflow="ellipsis")
     if address and footer.cell_len > width:
         footer = Text(address, no_wrap=True, overflow="ellipsis")
@@ -219,23 +236,27 @@ def _graph(snapshot: Snapshot | None, history: Sequence[Point], width: int, heig
     figure.plot_size(width, height)
     figure.axes(active=False)
     figure.axes(active=True, axis="y", side="left")
+    moves = any(point.band not in (None, band) for point in points)
     edges = [100 * band.low, 100 * band.high] if band else []
     ticks = [bottom, *edges, top]
-    figure.ruler("y").lim(bottom, top).ticks(ticks, [f"{tick:g}" for tick in ticks])
+    figure.ruler("y").lim(bottom, top).ticks(ticks, [f"{tick:.0f}" if moves else f"{tick:g}" for tick in ticks])
     figure.ruler("x").lim(-SPAN, 0)
     if height >= LOW:
         figure.ruler("x").ticks([-60, -45, -30, -15, 0], ["-60 s", "-45 s", "-30 s", "-15 s", "now"])
     else:
         figure.ruler("x").frequency(0)
-    for edge in edges:
-        figure.draw(figure.segment((-SPAN, 0), (edge, edge), marker=plotext.line(pixel=plotext.pixel("green"))))
+    if moves:
+        _draw_edges(points, now)
+    else:
+        for edge in edges:
+            figure.draw(figure.segment((-SPAN, 0), (edge, edge), marker=plotext.line(pixel=plotext.pixel("green"))))
     if points:
         inside = plotext.marker("braille", pixel=plotext.pixel(foreground="green+"))
         outside = plotext.marker("braille", pixel=plotext.pixel(foreground="orange"))
         curve = figure.signal(
             [point.at - now for point in points],
             [min(max(100 * point.utilization, bottom), top) for point in points],
-            marker=[inside if band is None or point.utilization in band else outside for point in points],
+            marker=[inside if _held(point, band) else outside for point in points],
         )
         curve.lines()
         pause = max(BREAK, 2 * snapshot.interval)
@@ -246,11 +267,31 @@ def _graph(snapshot: Snapshot | None, history: Sequence[Point], width: int, heig
     return Text.from_ansi(figure.build().string().removesuffix("\n"), no_wrap=True, overflow="crop")
 
 
+def _held(point: Point, band: Band | None) -> bool:
+    """Whether a point is in the band of its time, or there is none; without one of its own, the band of now."""
+    held = point.band or band
+    return held is None or point.utilization in held
+
+
+def _draw_edges(points: Sequence[Point], now: float) -> None:
+    """Draw the edges of a band that has moved."""
+    marker = plotext.marker("braille", pixel=plotext.pixel("green"))
+    at = [point.at - now for point in points if point.band]
+    for edge in ("low", "high"):
+        edges = [100 * getattr(point.band, edge) for point in points if point.band]
+        curve = plotext.figure.signal(at, edges, marker=marker)
+        curve.lines()
+        plotext.figure.draw(curve)
+
+
 def _limits(band: Band | None, points: Iterable[Point]) -> tuple[int, int]:
     """Choose the graph's limits, in percent: band, margins and all points, widened to tens: they seldom move."""
-    values = [point.utilization for point in points]
     if band is None:
         return 0, 100
+    points = list(points)
+    moved = [point.band for point in points if point.band]
+    values = [point.utilization for point in points]
+    values += [edge for each in moved for edge in (each.low, each.high)]
     low, high = min([band.low - MARGIN, *values]), max([band.high + MARGIN, *values])
     # Rounding first: 0.7 + 0.1 is a hair below 0.8, and 0.6 + 0.2 above it.
     bottom, top = math.floor(round(10 * low, 6)), math.ceil(round(10 * high, 6))
@@ -273,14 +314,19 @@ def run(source: Callable[[], Snapshot | None], stop: threading.Event, address: s
     console = Console(file=file)
     live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
     snapshot = None
-    with suppress(OSError):
+    note, note_frames = "", 0.0
+    with report.inbox() as inbox, suppress(OSError):
         with live:
             stopping = False
             while not stopping:
                 snapshot = source()
                 if snapshot and snapshot.utilization is not None and not (history and history[-1].at == snapshot.at):
-                    history.append(Point(snapshot.at, snapshot.utilization))
-                live.update(render(snapshot, history, console.size, address), refresh=True)
+                    history.append(Point(snapshot.at, snapshot.utilization, snapshot.setpoint.judged))
+                note_frames -= 1
+                if said := [record.getMessage().partition("\n")[0] for record in inbox.take()]:
+                    note, note_frames = f"{said[0]}{f' (and {len(said) - 1} more)' if said[1:] else ''}", NOTE / FRAME
+                shown = note if note_frames > 0 else ""
+                live.update(render(snapshot, history, console.size, address, shown), refresh=True)
                 stopping = stop.wait(FRAME)
         snapshot = source() or snapshot
         if snapshot:
