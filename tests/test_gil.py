@@ -84,7 +84,8 @@ def test_the_controller_wakes_in_time_while_the_workers_fill_all_cpus() -> None:
             f"Python {platform.python_version()}, {burning.__name__.replace('_', ' ')}: woken "
             f"{p50:.2f} ms late (p50), {p99:.2f} ms (p99), {1000 * late[-1]:.2f} ms at most"
         )
-    ours = figures["our_threads_burn"]
-    # A switch interval would be 5 ms for every thread that holds the GIL: here nobody does.
+    # As if the workers were another process: whoever held the GIL would keep it for 5 ms at a time. What all CPUs being
+    # full costs by itself is the kernel's and the machine's.
+    ours, others = figures["our_threads_burn"], figures["another_process_burns"]
     assert ours[len(ours) // 2] < 0.003
-    assert ours[len(ours) * 99 // 100] < 0.03
+    assert ours[len(ours) * 99 // 100] < 3 * others[len(others) * 99 // 100] + 0.01
