@@ -12,12 +12,7 @@ from chart import CHART, Object, helm, of_kind, only, pods, render, selects
 
 TEXT = (CHART.parents[1] / "docs/kubernetes.md").read_text()
 BLOCKS = re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", TEXT, re.MULTILINE | re.DOTALL)
-COMMANDS = [
-    line
-    for _, kind, text in BLOCKS
-    if kind == "console"
-    for line in text.replace("\\\n", " ").splitlines()
-]
+COMMANDS = [line for _, kind, text in BLOCKS if kind == "console" for line in text.replace("\\\n", " ").splitlines()]
 INSTALLS = [line.strip() for line in COMMANDS if "helm install" in line]
 
 
