@@ -169,9 +169,13 @@ class Demo:
 
     def _retarget(self, regulator: Regulator, band: tuple[int, int]) -> None:
         """Have it hold another band; returns when it does."""
-        regulator.stop()
-        regulator.start(MIN=str(band[0]), MAX=str(band[1]))
-        wait(lambda: regulator.metric("loadband_in_band"), PATIENCE, f"the band of {band} to be held")
+        regulator.set(band)
+
+        def held() -> bool:
+            taken = regulator.metric("loadband_band_max_ratio") == band[1] / 100
+            return taken and regulator.metric("loadband_in_band") == 1
+
+        wait(held, PATIENCE, f"the band of {band} to be held")
 
     def _chain(  # noqa: PLR0913 - a chain has two ends
         self,

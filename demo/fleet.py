@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -45,6 +46,8 @@ class Regulator:
         self._cpu = cpu
         self._settings = settings
         self.address = f"127.0.0.1:{free_port()}"
+        self._control = {"LOADBAND_CONTROL_LISTEN": f"127.0.0.1:{free_port()}"}
+        self._control["LOADBAND_CONTROL_TOKEN"] = secrets.token_hex()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -55,13 +58,26 @@ class Regulator:
     def start(self, **settings: str) -> None:
         """Start it, with some settings changed for good."""
         self._settings |= settings
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOADBAND_")}
         own = {"LOADBAND_SCOPE": "cpuset", "LOADBAND_LISTEN": self.address, "LOADBAND_LOG_LEVEL": "error"}
         own |= {f"LOADBAND_{name}": value for name, value in self._settings.items()}
         self._process = subprocess.Popen(  # noqa: S603 - ours
             [sys.executable, "-c", _PINNED, str(self._cpu), str(LOADBAND)],
-            env=clean | own,
+            env=_environment() | self._control | own,
             stdout=subprocess.DEVNULL,
+        )
+
+    def set(self, band: tuple[int, int]) -> None:
+        """Give it another band, percent, while it runs.
+
+        Raises:
+            subprocess.CalledProcessError: it didn't take it.
+        """
+        url = f"http://{self._control['LOADBAND_CONTROL_LISTEN']}"
+        subprocess.run(  # noqa: S603 - ours
+            [str(LOADBAND), "set", *map(str, band), "--url", url],
+            env=_environment() | self._control,
+            stdout=subprocess.DEVNULL,
+            check=True,
         )
 
     def signal(self, number: signal.Signals) -> None:
@@ -98,6 +114,11 @@ class Regulator:
             OSError: it doesn't answer.
         """
         return self.metric(f'loadband_state{{state="{state}"}}') == 1
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without any setting that it may hold."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LOADBAND_")}
 
 
 @contextmanager

@@ -1,0 +1,220 @@
+"""A virtual machine of ours on QEMU, what it runs on, and the ways into it: QMP, the guest agent, forwarded ports."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from program import free_port, wait_until
+
+QEMU = "qemu-system-x86_64"
+NODE_EXPORTER, LOADBAND = 9100, 10670
+FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+CPUS = 2
+BOOT_SECONDS = 400
+"""An emulated machine on a busy host; 75 to 165 s were seen."""
+
+
+class Channel:
+    """QMP or the guest agent: JSON objects, one a line, over a unix socket.
+
+    Args:
+        path: of the socket.
+        seconds: for each answer.
+    """
+
+    def __init__(self, path: Path, seconds: float = 30) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(seconds)
+        self._socket.connect(str(path))
+        self._lines = self._socket.makefile("rb")
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """The answer to a command; what else arrives before it is let go.
+
+        Raises:
+            RuntimeError: the answer is an error.
+            OSError: there was none in time.
+        """
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        self._socket.sendall(json.dumps({"execute": command, "arguments": named}).encode() + b"\n")
+        return self._answer(command)
+
+    def synchronize(self) -> None:
+        """Drop the answers to what was asked before, of a guest agent that only now runs."""
+        token = time.monotonic_ns() >> 10
+        self._socket.sendall(json.dumps({"execute": "guest-sync", "arguments": {"id": token}}).encode() + b"\n")
+        while self._answer("guest-sync") != token:
+            pass
+
+    def _answer(self, command: str) -> Any:
+        while True:
+            answer = json.loads(self._lines.readline() or b'{"error": "hung up"}')
+            if "error" in answer:
+                raise RuntimeError(f"{command}: {answer['error']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def close(self) -> None:
+        self._lines.close()
+        self._socket.close()
+
+
+@dataclass(frozen=True)
+class Disks:
+    """What a machine boots from; outlives each QEMU."""
+
+    root: Path
+    """A qcow2 over the image, so that the image stays as it was built."""
+    seed: Path
+    """NoCloud's ISO."""
+    variables: Path
+    """The firmware's."""
+
+
+def make_disks(directory: Path, image: Path) -> Disks:
+    """A machine that was never booted; its disk is larger than the image."""
+    disks = Disks(directory / "root.qcow2", directory / "seed.iso", directory / "variables.fd")
+    shutil.copy(VARIABLES, disks.variables)
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(image.absolute())]
+    subprocess.run([*create, str(disks.root), "6G"], check=True)
+    return disks
+
+
+def write_seed(seed: Path, instance: str, user_data: str) -> None:
+    """The ISO that carries user-data into a machine; another instance is taken for a machine that is new."""
+    source = seed.with_suffix(".d")
+    source.mkdir(exist_ok=True)
+    (source / "user-data").write_text(user_data)
+    (source / "meta-data").write_text(f"instance-id: {instance}\n")
+    made = ["xorriso", "-as", "mkisofs", "-quiet", "-volid", "cidata", "-joliet", "-rational-rock", "-output"]
+    new = seed.with_suffix(".new")
+    subprocess.run([*made, str(new), str(source)], check=True, capture_output=True)
+    new.replace(seed)
+
+
+class Machine:
+    """A running QEMU; made by `running_machine`.
+
+    Args:
+        directory: for its sockets and the log of its console.
+        ports: of this host, by the guest's.
+    """
+
+    def __init__(self, directory: Path, ports: dict[int, int]) -> None:
+        self._directory = directory
+        self.ports = ports
+        self.qmp = Channel(directory / "qmp")
+        self.qmp.ask("qmp_capabilities")
+
+    @property
+    def console(self) -> str:
+        """All that its serial console has shown."""
+        return (self._directory / "console").read_text(errors="replace")
+
+    def run(self, script: str, seconds: float = 60) -> tuple[int, str]:
+        """Run a shell script inside, as root, through the guest agent; gives its exit code, and standard output.
+
+        Raises:
+            OSError: the agent doesn't answer in time.
+        """
+        agent = Channel(self._directory / "agent", seconds)
+        try:
+            agent.synchronize()
+            started = agent.ask("guest-exec", path="/bin/sh", arg=["-c", script], capture_output=True)
+            status: dict[str, Any] = {"exited": False}
+
+            def exited() -> object:
+                time.sleep(0.2)  # each question costs an emulated machine milliseconds
+                status.update(agent.ask("guest-exec-status", **started))
+                return status["exited"]
+
+            wait_until(exited, seconds, f"the end of {script!r}")
+            return status["exitcode"], base64.b64decode(status.get("out-data", "")).decode().strip()
+        finally:
+            agent.close()
+
+    def out(self, script: str, seconds: float = 60) -> str:
+        """What a script writes that must succeed."""
+        code, output = self.run(script, seconds)
+        assert code == 0, f"{script!r} ended with {code}: {output}"
+        return output
+
+    def wait_booted(self, old_boot: str = "") -> str:
+        """Wait until it is up, cloud-init done; gives the boot's id.
+
+        Args:
+            old_boot: the id of the boot before, which isn't meant.
+        """
+        found = ""
+
+        def up() -> bool:
+            nonlocal found
+            try:
+                code, found = self.run("cat /proc/sys/kernel/random/boot_id", 10)
+            except (OSError, RuntimeError, AssertionError):
+                return False
+            return code == 0 and found != old_boot
+
+        wait_until(up, BOOT_SECONDS, "the guest agent's answer")
+        self.out("systemctl is-system-running --wait; cloud-init status --wait >/dev/null; true", BOOT_SECONDS)
+        return found
+
+
+@contextmanager
+def running_machine(
+    directory: Path, disks: Disks, accelerator: str, *, uefi: bool = True, network: bool = True, incoming: bool = False
+) -> Iterator[Machine]:
+    """A machine that is switched on, and off afterwards; `incoming` waits for one to migrate here from `directory`."""
+    directory.mkdir()
+    ports = {port: free_port() for port in (NODE_EXPORTER, LOADBAND)}
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{theirs}" for theirs, ours in ports.items())
+    command = [QEMU, "-machine", f"q35,accel={accelerator}", "-smp", str(CPUS), "-m", "768", "-display", "none"]
+    command += ["-cpu", "host" if accelerator == "kvm" else "max,-cx16", "-nodefaults"]
+    if uefi:
+        command += ["-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"]
+        command += ["-drive", f"if=pflash,format=raw,file={disks.variables}"]
+    command += ["-drive", f"if=virtio,format=qcow2,file={disks.root}"]
+    command += ["-drive", f"if=none,id=seed,format=raw,media=cdrom,readonly=on,file={disks.seed}"]
+    command += ["-device", "ide-cd,drive=seed,id=cdrom"]
+    command += ["-chardev", f"file,id=console,path={directory}/console", "-serial", "chardev:console"]
+    command += ["-qmp", f"unix:{directory}/qmp,server=on,wait=off"]
+    command += ["-device", "virtio-serial", "-chardev", f"socket,id=agent,path={directory}/agent,server=on,wait=off"]
+    command += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0", "-device", "virtio-rng-pci"]
+    if network:
+        # Nothing outside is reached: no clock is stepped, no package comes.
+        command += ["-netdev", f"user,id=net,restrict=on{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
+    if incoming:
+        command += ["-incoming", f"unix:{directory}/incoming"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: (directory / "qmp").exists() or process.poll() is not None, 20, "QEMU")
+        yield Machine(directory, ports)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def find_accelerator(directory: Path, disks: Disks) -> str:
+    """KVM where a kernel boots under it, or else TCG; ACCELERATOR says which without a try."""
+    if chosen := os.environ.get("ACCELERATOR"):
+        return chosen
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    try:
+        with running_machine(directory, disks, "kvm") as machine:
+            wait_until(lambda: "Linux version" in machine.console, 20, "the kernel")
+    except (OSError, AssertionError):
+        return "tcg"
+    return "kvm"
