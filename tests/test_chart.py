@@ -11,6 +11,7 @@ import pytest
 import yaml
 from chart import CHART, CI_FILES, container, environment, helm, of_kind, only, pods, regulator, render, selects
 
+from loadband.playback import ProfileFile
 from loadband.settings import DEFAULT_PORT, Loaded, load
 
 ci_files = pytest.mark.parametrize("file", CI_FILES, ids=lambda file: file.name)
@@ -27,8 +28,8 @@ def test_every_pod_passes_pod_security_restricted_and_can_be_evicted(file: Path)
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers", "initContainers"} & spec.keys()
-        # A volume, even an empty one, keeps the descheduler away.
-        assert "volumes" not in spec
+        # Local storage, even an empty volume, keeps the descheduler away.
+        assert all(volume.keys() == {"name", "configMap"} for volume in spec.get("volumes", []))
         assert spec["automountServiceAccountToken"] is False
         for one in spec["containers"]:
             assert one["securityContext"] == {
@@ -117,6 +118,32 @@ def test_a_fixed_effort_has_no_band() -> None:
 
 def test_a_latch_is_passed_on() -> None:
     assert environment(render({"latch": "90s"}))["LOADBAND_LATCH"] == "90s"
+
+
+def test_a_profile_is_mounted_with_its_files_where_the_program_looks_for_it(tmp_path: Path) -> None:
+    objects = render(None, "--values", CHART / "ci/profile-values.yaml")
+    (mount,), spec = container(objects)["volumeMounts"], regulator(objects)["spec"]["template"]["spec"]
+    (volume,) = spec["volumes"]
+    config = only(objects, "ConfigMap")
+    assert (volume["name"], volume["configMap"]["name"]) == (mount["name"], config["metadata"]["name"])
+    found = environment(objects)
+    assert not {"LOADBAND_MIN", "LOADBAND_MAX"} & found.keys()
+    named = Path(found["LOADBAND_PROFILE"])
+    assert str(named.parent) == mount["mountPath"]
+    for name, text in config["data"].items():
+        (tmp_path / name).write_text(text)
+    assert ProfileFile(tmp_path / named.name).load().seconds == 86400
+
+
+def test_another_profile_makes_other_pods() -> None:
+    annotations = [
+        regulator(render({"profile": text, "podAnnotations": {"a": "b"}}))["spec"]["template"]["metadata"][
+            "annotations"
+        ]
+        for text in ("x = 1", "x = 1", "x = 2")
+    ]
+    assert annotations[0] == annotations[1] != annotations[2]
+    assert all(found["a"] == "b" for found in annotations)
 
 
 def test_for_ever_has_no_end() -> None:

@@ -55,11 +55,16 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The highest that utilization is to be, percent; where a profile goes is not known here. */}}
+{{- define "loadband.highest" -}}
+{{- if .Values.profile -}}100{{- else -}}{{ .Values.band.max }}{{- end -}}
+{{- end -}}
+
 {{/* The most that a pod can burn, millicores, or nothing where only its node bounds it. */}}
 {{- define "loadband.burns" -}}
 {{- $limit := include "loadband.givenLimit" . -}}
 {{- if and (eq .Values.scope "container") $limit (not .Values.effort) -}}
-{{- $limit = mulf $limit (divf .Values.band.max 100) | ceil | int64 | toString -}}
+{{- $limit = mulf $limit (divf (include "loadband.highest" .) 100) | ceil | int64 | toString -}}
 {{- end -}}
 {{- $amounts := list -}}
 {{- range compact (list (include "loadband.effort" .) $limit) -}}

@@ -3,6 +3,8 @@
 {{- $env := dict "SCOPE" .Values.scope "CONTROLLER" .Values.controller "DURATION" (include "loadband.text" .Values.duration) -}}
 {{- if .Values.effort -}}
 {{- $_ := set $env "EFFORT" (printf "%sm" (include "loadband.millicores" .Values.effort)) -}}
+{{- else if .Values.profile -}}
+{{- $_ := set $env "PROFILE" "/etc/loadband/profile.toml" -}}
 {{- else -}}
 {{- $_ := merge $env (dict "MIN" (include "loadband.text" .Values.band.min) "MAX" (include "loadband.text" .Values.band.max)) -}}
 {{- end -}}
@@ -22,6 +24,11 @@
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end -}}
+{{- end -}}
+
+{{/* The profile and what it replays, by file name. */}}
+{{- define "loadband.profile" -}}
+{{- toYaml (merge (dict "profile.toml" .Values.profile) (default dict .Values.profileFiles)) -}}
 {{- end -}}
 
 {{- define "loadband.resources" -}}
@@ -63,6 +70,9 @@ metadata:
     {{- $own := merge (include "loadband.selector" . | fromYaml) (dict "app.kubernetes.io/part-of" "loadband") }}
     {{- toYaml (merge $own (default dict .Values.podLabels) (default dict .Values.commonLabels)) | nindent 4 }}
   {{- $annotations := ternary (dict "prometheus.io/scrape" "true" "prometheus.io/port" "10670" "prometheus.io/path" "/metrics") dict .Values.prometheusAnnotations }}
+  {{- if .Values.profile }}
+  {{- $_ := set $annotations "checksum/profile" (include "loadband.profile" . | sha256sum) }}
+  {{- end }}
   {{- with merge (deepCopy (default dict .Values.podAnnotations)) $annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
@@ -106,4 +116,17 @@ spec:
         periodSeconds: 5
       resources:
         {{- include "loadband.resources" . | nindent 8 }}
+      {{- if .Values.profile }}
+      volumeMounts:
+        - name: profile
+          mountPath: /etc/loadband
+          readOnly: true
+      {{- end }}
+  {{- if .Values.profile }}
+  # No local storage, which would keep a descheduler away.
+  volumes:
+    - name: profile
+      configMap:
+        name: {{ include "loadband.fullname" . }}-profile
+  {{- end }}
 {{- end -}}

@@ -2,7 +2,7 @@
 {{- define "loadband.refuse" -}}
 {{- $v := .Values -}}
 {{- $wrong := list -}}
-{{- if and (not $v.effort) (ge (float64 $v.band.min) (float64 $v.band.max)) -}}
+{{- if and (not $v.effort) (not $v.profile) (ge (float64 $v.band.min) (float64 $v.band.max)) -}}
 {{- $wrong = append $wrong (printf "band.min (%v) must be less than band.max (%v)" $v.band.min $v.band.max) -}}
 {{- end -}}
 
@@ -27,6 +27,16 @@
 {{- end -}}
 {{- end -}}
 
+{{- if and $v.profile $v.effort -}}
+{{- $wrong = append $wrong "effort is a fixed load, it follows nothing: set one of profile and effort" -}}
+{{- end -}}
+{{- if and $v.profile $v.latch -}}
+{{- $wrong = append $wrong "a latch is a load of one size, it follows nothing: set one of profile and latch" -}}
+{{- end -}}
+{{- if and $v.profileFiles (not $v.profile) -}}
+{{- $wrong = append $wrong "profileFiles are for a profile: set profile" -}}
+{{- end -}}
+
 {{- $limit := include "loadband.givenLimit" . -}}
 {{- $maxEffort := include "loadband.maxEffort" . -}}
 {{- if and (eq $v.scope "container") (not $limit) -}}
@@ -41,7 +51,7 @@
 {{- $wrong = append $wrong (printf "maxEffort (%v) is below effort (%v)" $v.maxEffort $v.effort) -}}
 {{- end -}}
 
-{{- $own := dict "MIN" "band.min" "MAX" "band.max" "SCOPE" "scope" "CONTROLLER" "controller" "LATCH" "latch" "EFFORT" "effort" "MAX_EFFORT" "maxEffort" "DURATION" "duration" "ON_END" "kind" -}}
+{{- $own := dict "MIN" "band.min" "MAX" "band.max" "SCOPE" "scope" "CONTROLLER" "controller" "LATCH" "latch" "PROFILE" "profile" "EFFORT" "effort" "MAX_EFFORT" "maxEffort" "DURATION" "duration" "ON_END" "kind" -}}
 {{- range $v.extraEnv -}}
 {{- $name := trimPrefix "LOADBAND_" .name -}}
 {{- if and (hasPrefix "LOADBAND_" .name) (hasKey $own $name) -}}
