@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loadband.playback import ProfileFile
 from loadband.settings import DECLARATIONS, DEFAULT_PORT
 
 ROOT = Path(__file__).parent.parent
@@ -77,14 +78,20 @@ def test_all_that_is_mounted_is_there() -> None:
     assert missing == []
 
 
-def test_the_regulator_has_no_privilege_no_volume_and_no_way_out() -> None:
+def test_the_regulator_has_no_privilege_and_no_way_out_and_writes_nowhere() -> None:
     regulator = SERVICES["loadband"]
     assert regulator["read_only"]
     assert regulator["cap_drop"] == ["ALL"]
     assert regulator["security_opt"] == ["no-new-privileges:true"]
     assert regulator["mem_limit"]
-    assert not {"volumes", "ports", "privileged", "pid", "cap_add", "devices", "network_mode"} & set(regulator)
+    assert regulator["volumes"] == ["./compose/profiles:/profiles:ro"]
+    assert not {"ports", "privileged", "pid", "cap_add", "devices", "network_mode"} & set(regulator)
     assert all(load(COMPOSE)["networks"][network]["internal"] for network in networks("loadband"))
+
+
+def test_the_profile_of_the_comment_is_there_and_good() -> None:
+    (named,) = re.findall(r"LOADBAND_PROFILE=(\S+)", COMPOSE.read_text().partition("services:")[0])
+    assert ProfileFile(seen("loadband", named)).load().loop
 
 
 def test_its_variables_are_settings() -> None:
