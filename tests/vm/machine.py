@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,16 @@ VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 CPUS = 2
 BOOT_SECONDS = 400
 """An emulated machine on a busy host; 75 to 165 s were seen."""
+
+
+def slowly(condition: Callable[[], object], pause: float) -> Callable[[], object]:
+    """Let a condition be asked for with pauses (seconds): a question costs an emulated machine up to a second."""
+
+    def asked() -> object:
+        time.sleep(pause)
+        return condition()
+
+    return asked
 
 
 class Channel:
@@ -136,11 +146,10 @@ class Machine:
             status: dict[str, Any] = {"exited": False}
 
             def exited() -> object:
-                time.sleep(0.2)  # each question costs an emulated machine milliseconds
                 status.update(agent.ask("guest-exec-status", **started))
                 return status["exited"]
 
-            wait_until(exited, seconds, f"the end of {script!r}")
+            wait_until(slowly(exited, 0.3), seconds, f"the end of {script!r}")
             return status["exitcode"], base64.b64decode(status.get("out-data", "")).decode().strip()
         finally:
             agent.close()
@@ -150,6 +159,12 @@ class Machine:
         code, output = self.run(script, seconds)
         assert code == 0, f"{script!r} ended with {code}: {output}"
         return output
+
+    def shown(self, *properties: str) -> list[str]:
+        """What systemd shows of loadband's unit, in the order asked for."""
+        lines = self.out(f"systemctl show loadband --property {','.join(properties)}").splitlines()
+        found = dict(line.split("=", 1) for line in lines)
+        return [found[name] for name in properties]
 
     def wait_booted(self, old_boot: str = "") -> str:
         """Wait until it is up, cloud-init done; gives the boot's id.

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from urllib.error import URLError
 
 import pytest
-from program import get, metric
+from program import get, metric, wait_until
 from vm.conftest import Said
-from vm.machine import LOADBAND, Disks, Machine, running_machine, write_seed
+from vm.machine import LOADBAND, Disks, Machine, running_machine, slowly, write_seed
 from vm.utilization import Sample, Window, mean, record, windows
 
 MIN, MAX = 0.30, 0.40
@@ -39,10 +39,11 @@ def write_settings(machine: Machine, settings: str) -> None:
 
 
 def wait_holding(machine: Machine, seconds: float = 60) -> None:
-    machine.out(
-        "until systemctl show -P StatusText loadband | grep -q ^holding; do sleep 0.3; done",
-        seconds,
-    )
+    wait_until(slowly(lambda: _exported(machine, 'loadband_state{state="holding"}') == 1, 2), seconds, "holding")
+
+
+def _exported(machine: Machine, series: str) -> float:
+    return metric(get(machine.ports[LOADBAND], "/metrics"), series)
 
 
 def above(found: Sequence[Window]) -> list[Window]:
@@ -68,7 +69,7 @@ def test_bad_user_data_is_reported_and_burns_nothing(machine: Machine, accelerat
     assert machine.out("systemctl is-active multi-user.target") == "active"
     journal = machine.out("journalctl --unit loadband --output cat --no-pager")
     status = machine.run("systemctl status loadband --no-pager --lines 0")[1]
-    shown = machine.out("systemctl show loadband -P ActiveState -P ExecMainStatus -P NRestarts").split()
+    shown = machine.shown("ActiveState", "ExecMainStatus", "NRestarts")
     for problem in ("LOADBAND_MIN='30x'", "LOADBAND_MAX='400'"):
         assert problem in journal
         assert problem in machine.console
@@ -140,11 +141,8 @@ def _seconds(text: str, mode: str) -> float:
 
 
 def test_a_change_of_the_settings_restarts_it(machine: Machine, said: Said) -> None:
-    write_settings(machine, "LOADBAND_MIN: 30")
-    machine.out("until [ $(systemctl show -P Result loadband) = exec-condition ]; do sleep 0.3; done")
-    assert "/etc/loadband/loadband.env:1:LOADBAND_MIN: 30" in machine.console
     write_settings(machine, "LOADBAND_MIN=30x")
-    machine.out("until systemctl is-failed --quiet loadband; do sleep 0.3; done")
+    wait_until(slowly(lambda: machine.shown("ActiveState") == ["failed"], 3), 60, "the refusal")
     burnt = mean(record(machine, 5))
     began = time.monotonic()
     write_settings(machine, GOOD)
@@ -158,7 +156,7 @@ def test_stop_is_clean_and_stays(machine: Machine, said: Said) -> None:
     took = float(
         machine.out("s=$(date +%s.%N); systemctl stop loadband; echo $(date +%s.%N) $s | awk '{print $1 - $2}'")
     )
-    shown = machine.out("systemctl show loadband -P Result -P ExecMainStatus").split()
+    shown = machine.shown("Result", "ExecMainStatus")
     write_settings(machine, GOOD)
     used = mean(record(machine, 4))
     state = machine.run("systemctl is-active loadband")[1]
@@ -175,8 +173,9 @@ def test_stop_is_clean_and_stays(machine: Machine, said: Said) -> None:
 
 def test_the_watchdog_ends_a_loop_that_stands_still(machine: Machine, said: Said) -> None:
     began = time.monotonic()
+    started = _exported(machine, "process_start_time_seconds")
     machine.out("systemctl kill --signal STOP loadband")
-    machine.out('until [ "$(systemctl show -P NRestarts loadband)" = 1 ]; do sleep 0.5; done')
+    wait_until(slowly(lambda: _exported(machine, "process_start_time_seconds") > started, 2), 90, "the restart")
     wait_holding(machine)
     said(
         "stopped by SIGSTOP",
@@ -211,7 +210,7 @@ def test_a_neighbour_that_leaves_leaves_no_overshoot(machine: Machine, accelerat
         neighbour.wait()
     after = record(machine, 12)
     each = windows([beside[-1], *after])
-    steal = metric(get(machine.ports[LOADBAND], "/metrics"), 'loadband_cpu_seconds_total{mode="steal",scope="host"}')
+    steal = _exported(machine, 'loadband_cpu_seconds_total{mode="steal",scope="host"}')
     said(
         "half of the host's CPUs taken for 15 s",
         "no overshoot afterwards",
@@ -274,7 +273,7 @@ def test_another_boot_by_bios_without_network(
     with running_machine(directory, disks, accelerator, uefi=False, network=False) as machine:
         machine.wait_booted()
         booted = time.monotonic() - began
-        wait_holding(machine)
+        wait_until(slowly(lambda: machine.shown("StatusText")[0].startswith("holding"), 5), 90, "holding")
         firmware = machine.out("test -d /sys/firmware/efi && echo UEFI || echo BIOS")
         script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:10670/metrics').read().decode())"
         text = machine.out(f'python3 -c "{script}" | grep ^loadband_')

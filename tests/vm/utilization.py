@@ -15,8 +15,8 @@ _SERIES = re.compile(
 )
 _COLLECTORS = "/metrics?collect[]=cpu&collect[]=time"
 WINDOW = 1.0
-PAUSE = 0.2
-"""Seconds between two scrapes: one costs an emulated machine some milliseconds."""
+PAUSE = 0.9
+"""Seconds between two scrapes: one costs an emulated machine a part of a second."""
 
 
 @dataclass(frozen=True)
