@@ -98,7 +98,7 @@ class Container:
         return get(self.port, "/metrics")
 
     def wait_for_band(self) -> None:
-        wait_until(lambda: self.metric("loadband_in_band") == 1, 20, "the band")
+        wait_until(lambda: self.metric("loadband_in_band") == 1, 30, "the band")
 
     def group(self, controller: str) -> Path:
         """The directory of its control group on the host."""

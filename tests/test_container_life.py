@@ -25,7 +25,7 @@ def alive(thread: int) -> bool:
 def test_without_settings_it_holds_the_host_and_says_where_to_look() -> None:
     with running() as container:
         container.wait_for_band()
-        wait_until(lambda: "state=holding" in podman("logs", container.name).stdout, 15, "a line that says so")
+        wait_until(lambda: "state=holding" in podman("logs", container.name).stdout, 30, "a line that says so")
         done = podman("logs", container.name)
     print(done.stdout.splitlines()[0])
     assert '"60..70 %" scope=host' in done.stdout

@@ -273,13 +273,13 @@ def test_warnings_of_libraries_get_the_same_form_and_their_handler_leaves_with_t
     handlers = list(logging.getLogger().handlers)
 
     def source() -> Snapshot:
-        logging.getLogger("waitress").warning("%d clients", 7)
-        logging.getLogger("waitress").info("not this")
+        logging.getLogger("library").warning("%d clients", 7)
+        logging.getLogger("library").info("not this")
         logging.getLogger("loadband.control").info("but this")
         return snapshot()
 
     records = [json.loads(line) for line in write(source, style="json")]
-    (record,) = (each for each in records if each.get("logger") == "waitress")
+    (record,) = (each for each in records if each.get("logger") == "library")
     assert (record["level"], record["event"]) == ("warning", "7 clients")
     assert ("info", "but this") in [(each["level"], each["event"]) for each in records]
     assert logging.getLogger().handlers == handlers
