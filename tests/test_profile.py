@@ -288,7 +288,7 @@ def with_result(result: object) -> str:
         (with_result([{"values": [[1, 2]]}]), "data.result[0].values[0]: this is no pair of a time and a text"),
         ('{"data":{"result":[{"values":[[NaN,"2"]]}]}}', "values[0]: this is no pair of a time and a text"),
         ('{"data":{"result":[{"values":[[1e999,"2"]]}]}}', "values[0]: this is no pair of a time and a text"),
-        ("[" + 5000 * "[", "this is no JSON that anybody means"),
+        ("[" + 5000 * "[", "this is no JSON"),  # how deep a Python reads depends on its version
         ("\n".join(f"{index},50" for index in range(100_002)), "line 100001: there are more than 100000 samples"),
     ],
 )
