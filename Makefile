@@ -5,8 +5,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-# `demo` and `dashboards` are folders, too.
-.PHONY: help run demo dashboards setup setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
+# `demo`, `dashboards` and `bench` are folders, too.
+.PHONY: help run demo dashboards bench setup setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ demo: setup-dev ## real load fires a real alert, live; needs prometheus and prom
 
 dashboards: setup-dev ## make the Grafana dashboards anew from their code
 	@$(BIN)/python -m dashboards
+
+bench: setup-dev ## loadband beside its peers: 20 minutes on an idle machine; SCENES, TOOLS, SECONDS choose, OUT names where to
+	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
+		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
 
 setup: .venv/.run ## make .venv with loadband in it
 
