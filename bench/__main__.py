@@ -206,5 +206,15 @@ def _parse(arguments: Sequence[str] | None) -> Choice:
     return Choice(chosen(given.scenes, scenes), chosen(given.tools, tools), given.seconds, given.out, given.anyway)
 
 
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and end everything that was started also when asked to end: by Ctrl-C, SIGTERM or a closed terminal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return main(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -73,6 +73,8 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         task = task_of(scene, _free_port(), account if scene.probe is Cost else None)
         launch = tool.launch(task)
         group = stack.enter_context(limited(scene.quota)) if scene.quota else None
+        # An interruption may come while a process is being started, before anybody holds it.
+        stack.callback(lambda: _kill(family(os.getpid())[1:]))
         cpu = None if scene.cpu is None else scene.cpu % (os.cpu_count() or 1)
         command = list(launch.command)
         if cpu is not None:
@@ -179,10 +181,15 @@ def _running(launch: Launch, stderr: Path) -> Iterator[subprocess.Popen[bytes]]:
         members = family(process.pid)
         process.terminate()
         _, alive = psutil.wait_procs(members, END_SECONDS)
-        for member in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
+        _kill(alive)
         process.wait()
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, END_SECONDS)
 
 
 def _memory(pid: int) -> float:

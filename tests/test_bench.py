@@ -317,26 +317,59 @@ def test_a_small_run_measures_and_shows(tmp_path: Path) -> None:
     assert "mean abs. error" in (tmp_path / "README.md").read_text()
 
 
-@pytest.mark.cpu
-def test_after_ctrl_c_no_process_of_it_is_left(tmp_path: Path) -> None:
+def processes(badge: str) -> list[str]:
+    """Command lines of all whose environment holds the badge."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if badge in (path / "environ").read_text(errors="replace"):
+                found.append((path / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            pass  # it has ended, or isn't ours
+    return found
+
+
+SLEEPER = """
+import sys
+from bench import __main__ as command_line
+from bench.tools import Launch, Tool
+command_line.TOOLS = (Tool("loadband", "sleep", lambda task: Launch(["sleep", "100"]), "burns nothing"),)
+sys.exit(command_line.run(["--anyway", "--scenes", "steady", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_end_it_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     badge = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(tmp_path)],
+        env=os.environ | {"BENCH_BADGE": badge, "TMPDIR": str(tmp_path)},
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        wait_until(lambda: any("sleep 100" in line for line in processes(badge)), 30, "the tool")
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "Interrupted" in said
+    assert processes(badge) == []
+    assert not list(tmp_path.glob("loadband-bench-*"))
 
-    def processes() -> list[str]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                if badge in (path / "environ").read_text(errors="replace"):
-                    found.append((path / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                pass  # it has ended, or isn't ours
-        return found
 
+@pytest.mark.cpu
+def test_after_ctrl_c_no_process_of_a_scene_with_a_neighbour_is_left(tmp_path: Path) -> None:
+    badge = uuid.uuid4().hex
     process = bench(tmp_path, "--scenes", "neighbour", "--tools", "loadband", BENCH_BADGE=badge)
     try:
-        wait_until(lambda: len(processes()) == 3, 30, "bench, neighbour and loadband")
+        wait_until(lambda: len(processes(badge)) == 3, 30, "bench, neighbour and loadband")
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=20)
     finally:
         process.kill()
     assert process.returncode == 130, said
-    assert processes() == []
+    assert processes(badge) == []
