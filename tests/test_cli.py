@@ -225,9 +225,9 @@ def test_in_a_terminal_it_shows_itself_and_ends_with_a_clean_screen() -> None:
     try:
         read_until(controller, "1..2 %")
         process.send_signal(signal.SIGINT)
-        end = read_until(controller, "observed")
-        assert "\x1b[?25h" in end  # the cursor is shown again
-        assert "\x1b[?1049l" in end  # and the screen as it was before
+        end = read_until(controller, "\x1b[?1049l")  # the screen is as it was before
+        if "\x1b[?25h" not in end:
+            read_until(controller, "\x1b[?25h")  # and the cursor is shown again
         assert process.wait(3) == 0
     finally:
         process.kill()
