@@ -50,7 +50,7 @@ def networks(service: str) -> set[str]:
 def check_schema(path: Path) -> subprocess.CompletedProcess[str]:
     """Hold a file against the compose specification's schema, which the package check-jsonschema carries."""
     tool = Path(sys.executable).with_name("check-jsonschema")
-    command = [tool, "--builtin-schema", "vendor.compose-spec", str(path)]
+    command = [str(tool), "--builtin-schema", "vendor.compose-spec", str(path)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
