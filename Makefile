@@ -53,7 +53,9 @@ unit: setup-dev ## tests that don't burn, with coverage and its floor
 
 cpu: setup-dev ## tests on real CPUs: some minutes, on an otherwise idle machine
 	@echo "== tests on real CPUs"
-	@$(BIN)/pytest -m "cpu and not container" $(PYTEST)
+	@$(BIN)/pytest -m "cpu and not container" $(PYTEST) || $(BIN)/pytest $(AGAIN) -m "cpu and not container" $(PYTEST)
+# Somebody else's work on the machine fails a measurement once; a broken law fails it twice.
+AGAIN := --last-failed --last-failed-no-failures none
 
 wheel: setup-dev ## the wheel, built, installed into a clean environment and tried
 	@echo "== the wheel"
@@ -76,7 +78,7 @@ DATES = $(if $(filter podman buildah,$(notdir $(BUILDER))),--layers --timestamp 
 
 container: setup-dev ## the image in real containers, on podman
 	@echo "== tests in containers"
-	@$(BIN)/pytest -m container $(PYTEST)
+	@$(BIN)/pytest -m container $(PYTEST) || $(BIN)/pytest $(AGAIN) -m container $(PYTEST)
 
 e2e: setup-dev ## the chart on the cluster of KUBECONFIG with LOADBAND_IMAGE; the command LOAD_IMAGE copies it to the nodes
 	@echo "== tests on a cluster"
