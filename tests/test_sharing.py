@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from plant import Plant, regulator, run_together
 
+from bench.recording import Spent, fairness, used
 from loadband.controller import Adaptive, Step
 from loadband.quantities import Band, State
 
 BAND = Band(0.6, 0.7)
-Spent = list[tuple[float, tuple[float, ...]]]
 
 
-def used(spent: Spent, since: float, until: float) -> list[float]:
-    """CPUs that each burner used between two moments."""
-    between = [(at, own) for at, own in spent if since <= at <= until]
-    (start, first), (end, last) = between[0], between[-1]
-    return [(after - before) / (end - start) for before, after in zip(first, last, strict=True)]
-
-
-def fairness(spent: Spent, since: float, until: float) -> float:
-    """Jain's index of the shares: 1 when they are equal, 1/n when one has all (Jain, Chiu, Hawe 1984)."""
-    shares = used(spent, since, until)
-    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
+def jain(spent: Sequence[Spent], since: float, until: float) -> float:
+    """Jain's index of what the burners used between two moments."""
+    return fairness(used(spent, since, until))
 
 
 def swing(plant: Plant, since: float, until: float) -> float:
@@ -41,7 +35,7 @@ def test_regulators_share_a_host_and_its_neighbour(count: int, cpus: int) -> Non
     for event, following in ((starts[-1], 60), (60, 120), (120, 180)):
         assert plant.settled(BAND, event) <= 5
         assert plant.mean_error(BAND.target, since=event + 5, until=following) <= 0.005
-        assert fairness(spent, event + 30, following) >= 0.95
+        assert jain(spent, event + 30, following) >= 0.95
         # An oscillation would last: were there one, the swing of the last 20 s would be no less than that at the start.
         assert swing(plant, following - 20, following) <= max(0.02, swing(plant, event + 5, event + 25))
 
@@ -61,7 +55,7 @@ def test_one_that_joins_later_gets_its_part() -> None:
     plant = Plant(2, noise=0.008)
     spent = run_together(plant, [regulator(plant, BAND)[0] for _ in range(4)], until=90, starts=[0, 0, 0, 40])
     assert plant.settled(BAND, 40) <= 1
-    assert fairness(spent, 70, 90) >= 0.95
+    assert jain(spent, 70, 90) >= 0.95
 
 
 def test_when_half_of_them_are_killed_the_others_take_over() -> None:
