@@ -21,7 +21,7 @@ from bench.tools import TOOLS, Launch, Tool
 
 T = TypeVar("T")
 
-SECONDS = 10.0
+SECONDS = 6.0
 OVERHEAD = 0.7
 """Seconds that starting and ending a tool takes."""
 TRIES = 3

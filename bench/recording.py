@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import nan
-from statistics import fmean
+from statistics import correlation, fmean
 
 from bench.meter import Mark, by_group, by_idle, by_tasks, by_ticks, settled, slide
 
 WINDOW = 1.0
 """Seconds of the windows that all numbers are about; they slide by the meter's step."""
+LOOKS = 20
+"""At what is asked for, in each window."""
 STARTING = 2
 """The first accounts, in which a tool may have processes that aren't known yet."""
 SHORTEST_ACCOUNT = 0.5
@@ -61,6 +63,8 @@ class Recording:
     """What was measured beside utilization, in the units of the rows that show it."""
     shares: Sequence[Curve] = ()
     """What each of several regulators took."""
+    asked: Callable[[float], float] | None = None
+    """The middle of a band that moves, a ratio, at a moment (monotonic seconds)."""
 
     @property
     def target(self) -> float:
@@ -79,19 +83,45 @@ class Recording:
         """Start (monotonic seconds) and utilization (ratio) of the windows between two events."""
         return slide(self.between(since, until, skip), self.utilization, round(WINDOW / self.step))
 
+    def mean_asked(self, start: float) -> float:
+        """The mean of what was asked for in the window from a moment on, a ratio."""
+        if self.asked is None:
+            return self.target
+        return fmean(self.asked(start + WINDOW * (index + 0.5) / LOOKS) for index in range(LOOKS))
+
 
 Number = Callable[[Recording], float]
 """Makes one number of a recording; nan where it tells nothing, infinity for what never came."""
 
 
 def mean_error(since: str, until: str, skip: float = 0.0) -> Number:
-    """Mean absolute error of the windows between two events against the band's middle, points."""
+    """Mean absolute error of the windows between two events against the band's middle, points.
+
+    Of a band that moves, its middle is the mean over the same window.
+    """
 
     def number(recording: Recording) -> float:
         windows = recording.windows(since, until, skip)
-        return 100 * fmean(abs(utilization - recording.target) for _, utilization in windows) if windows else nan
+        errors = [abs(utilization - recording.mean_asked(start)) for start, utilization in windows]
+        return 100 * fmean(errors) if errors else nan
 
     return number
+
+
+def correlates(since: str, until: str) -> Number:
+    """Pearson's correlation of the windows between two events with what was asked for in them."""
+
+    def number(recording: Recording) -> float:
+        windows = recording.windows(since, until)
+        asked = [recording.mean_asked(start) for start, _ in windows]
+        return correlation(asked, [utilization for _, utilization in windows])
+
+    return number
+
+
+def reached(event: str, until: str, low: float, high: float) -> Number:
+    """As `back_in_band`, for edges (ratios) that are asked for from that event on."""
+    return lambda recording: settled(recording.windows(event, until), low, high, recording.events[event])
 
 
 def mean_error_by_tasks(since: str, until: str) -> Number:

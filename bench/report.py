@@ -196,8 +196,9 @@ All of it is measured outside of the tools, over windows of 1 s that slide by 0.
   half a point of a window on 2 CPUs, so that a perfect tool would still be 0.17 pp off. *By the root cgroup* is the
   same of what tasks used, exact to the nanosecond; interrupts and the ways into and out of idle are not in it. Under a
   quota it is the group's own usage against the quota.
-- *Error* is the mean of the absolute distances from the band's middle. *Back in the band after* is the time from the
-  event to the start of the first window from which on all windows of the next 10 s are in the band.
+- *Error* is the mean of the absolute distances from the band's middle; where it moves, from its mean in the window.
+  *Back in the band after* is the time from the event to the start of the first window from which on all windows of
+  the next 10 s are in the band.
 - *The first burn* is when a thread or process that the tool started has used a hundredth of a second of CPU time.
 - *Ticks against the truth*: how far `busy / all` of the ticks in /proc/stat, which sar, top and psutil read, is from
   utilization, over the whole time that was measured.

@@ -40,11 +40,14 @@ class Run:
 
     shares: tuple[tuple[tuple[float, float], ...], ...] = ()
     """Of each of several regulators: seconds after the start, percent of the capacity over the last second."""
+    asked: tuple[tuple[float, float], ...] = ()
+    """Where the band moves: the same seconds as the curve's, and its middle over the last second, percent."""
 
     @classmethod
     def of(cls, scene: Scene, tool: Tool, command: str, recording: Recording, seconds: float) -> Self:
         """The numbers of a recording."""
         start = recording.events["start"]
+        windows = recording.windows("start", "until")
         return cls(
             scene=scene.name,
             tool=tool.name,
@@ -54,9 +57,10 @@ class Run:
             seconds=seconds,
             events={name: at - start for name, at in recording.events.items()},
             shares=tuple(tuple((at - start, 100 * share) for at, share in curve) for curve in recording.shares),
-            curve=tuple(
-                (at + WINDOW - start, 100 * utilization) for at, utilization in recording.windows("start", "until")
-            ),
+            curve=tuple((at + WINDOW - start, 100 * utilization) for at, utilization in windows),
+            asked=tuple((at + WINDOW - start, 100 * recording.mean_asked(at)) for at, _ in windows)
+            if recording.asked
+            else (),
         )
 
 
@@ -94,9 +98,9 @@ class Results:
         results = cls(whole["machine"], whole["versions"])
         for each in whole["runs"]:
             numbers = {key: _number(value) for key, value in each.pop("numbers").items()}
-            curve = _curve(each.pop("curve"))
+            curve, asked = _curve(each.pop("curve")), _curve(each.pop("asked", ()))
             shares = tuple(_curve(share) for share in each.pop("shares"))
-            results.add(Run(**each, numbers=numbers, curve=curve, shares=shares))
+            results.add(Run(**each, numbers=numbers, curve=curve, shares=shares, asked=asked))
         return results
 
 

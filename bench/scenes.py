@@ -8,8 +8,9 @@ from bench import probes, recording
 from bench.probes import Probe
 from bench.recording import Number
 from bench.slices import Shares
+from bench.tracks import DAY, HIGH, LEVEL_SECONDS, LOW, PERIOD, SINE, SPEED, STEPS, Track
 
-LEAD = 6.0
+LEAD = 5.0
 """Seconds for a tool to find its level before it is measured."""
 HOLD = 16.0
 """Seconds to watch after an event: being back means 10 s in the band, and the slowest peer takes some to come back."""
@@ -86,6 +87,8 @@ class Scene:
     """Regulators that share the work."""
     latch: float | None = None
     """Seconds after which they freeze; None: never."""
+    track: Track | None = None
+    """A band that moves, in the place of the other."""
     probe: type[Probe] = Probe
     loadband_only: str = ""
     """Why no peer can play it."""
@@ -117,8 +120,12 @@ def _in_group(error: float) -> tuple[Row, ...]:
 
 
 FAIRNESS = recording.fact("fairness")
+CORRELATION = recording.correlates("from", "until")
 ALONE = "it knows nothing of others of its kind"
-_MOVE = (Act("start", 20.0), Act("from", 8.0), Act("moves", 2.0), Act("moved", 8.0))
+STANDS_STILL = "its load is one number"
+EDGE = 0.05
+"""From a profile's target to its edges, a ratio."""
+_MOVE = (Act("start", 20.0), Act("from", 6.0), Act("moves", 2.0), Act("moved", 5.0))
 
 
 def _moved(old: str) -> tuple[Row, ...]:
@@ -175,7 +182,7 @@ SCENES = (
             Row("got", "the others get", "% of the machine", recording.neighbour_use("flooded", "leaves")),
             Row("again", "they leave: back in the band after", "s", recording.back_in_band("leaves", "until"), 1.0),
         ),
-        (Act("start", LEAD), Act("arrives", 1, neighbour=0.9), Act("flooded", 7), Act("leaves", HOLD, neighbour=0)),
+        (Act("start", LEAD), Act("arrives", 1, neighbour=0.9), Act("flooded", 5), Act("leaves", HOLD, neighbour=0)),
     ),
     Scene("low", "5..10 %", _holding(0.5), _STEADY, band=(5.0, 10.0)),
     Scene("middle", "40..50 %", _holding(0.5), _STEADY, band=(40.0, 50.0)),
@@ -284,6 +291,38 @@ SCENES = (
         slices=8,
         probe=Shares,
         loadband_only=ALONE,
+    ),
+    Scene(
+        "sine",
+        f"a sine from 20 to 80 %, {PERIOD:g} s long",
+        (Row("error", "mean abs. error", "pp", recording.mean_error("from", "until"), 0.75),),
+        (Act("start", LEAD), Act("from", PERIOD)),
+        track=SINE,
+        loadband_only=STANDS_STILL,
+    ),
+    Scene(
+        "step",
+        "a step from 30 to 70 % and back",
+        (
+            Row("up", "up: in the band after", "s", recording.reached("up", "down", HIGH - EDGE, HIGH + EDGE), 1.0),
+            Row(
+                "down", "down: in the band after", "s", recording.reached("down", "until", LOW - EDGE, LOW + EDGE), 1.0
+            ),
+        ),
+        (Act("start", LEVEL_SECONDS), Act("up", LEVEL_SECONDS), Act("down", LEVEL_SECONDS)),
+        track=STEPS,
+        loadband_only=STANDS_STILL,
+    ),
+    Scene(
+        "day",
+        f"a recorded day, {SPEED} times as fast",
+        (
+            Row("correlation", "correlation with what was recorded", "of 1", CORRELATION, 0.99, at_least=True),
+            Row("error", "mean abs. error", "pp", recording.mean_error("from", "until")),
+        ),
+        (Act("start", 2.0), Act("from", 24 * 3600 / SPEED - 2.0)),
+        track=DAY,
+        loadband_only=STANDS_STILL,
     ),
     Scene(
         "latched",

@@ -39,7 +39,7 @@ class ToolFailedError(Exception):
     """A tool ended while it was to run; the message is what it said last."""
 
 
-def task_of(scene: Scene, port: int = 0, account: Path | None = None) -> Task:
+def task_of(scene: Scene, port: int = 0, account: Path | None = None, profile: Path = Path("profile.toml")) -> Task:
     """What a scene asks of a tool."""
     return Task(
         band=scene.band,
@@ -51,6 +51,7 @@ def task_of(scene: Scene, port: int = 0, account: Path | None = None) -> Task:
         account=account,
         slices=scene.slices,
         latch=scene.latch,
+        profile=profile if scene.track else None,
     )
 
 
@@ -70,7 +71,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadband-bench-")))
         account = directory / "account"
-        task = task_of(scene, _free_port(), account if scene.probe is Cost else None)
+        task = task_of(scene, _free_port(), account if scene.probe is Cost else None, directory / "profile.toml")
         launch = tool.launch(task)
         group = stack.enter_context(limited(scene.quota)) if scene.quota else None
         # An interruption may come while a process is being started, before anybody holds it.
@@ -84,6 +85,9 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         share = max((act.neighbour or 0.0 for act in scene.acts), default=0.0)
         neighbour = stack.enter_context(Helper("burn", str(share * task.capacity))) if share else None
         meter = stack.enter_context(Meter(cpu, group=group))
+        begins = time.monotonic()
+        if scene.track:
+            scene.track.write(directory, begins=time.time())
         running = stack.enter_context(_running(Launch(command, launch.environment), directory / "stderr"))
         accounts = stack.enter_context(Accounts(running.pid, neighbour.pid if neighbour else None))
         run = _Run(running, directory / "stderr", tick)
@@ -103,6 +107,9 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         accounts.take()
         run.happens("until")
         probe.at("until")
+        if track := scene.track:
+            # To the moment, where the acts come some milliseconds late.
+            run.events |= {event: begins + at for event, at in track.events.items()}
         memory = _memory(running.pid)
     return Recording(
         marks=tuple(meter.marks),
@@ -115,6 +122,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         accounts=tuple(accounts.taken),
         facts={**probe.facts, "memory": memory},
         shares=probe.curves,
+        asked=(lambda at: track.target(at - begins)) if track else None,
     )
 
 

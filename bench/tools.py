@@ -39,6 +39,8 @@ class Task:
     """Regulators that share the work."""
     latch: float | None = None
     """Seconds after which they freeze; None: never."""
+    profile: Path | None = None
+    """A band that moves, instead of the other."""
 
     @property
     def capacity(self) -> float:
@@ -95,8 +97,7 @@ class Tool:
 def _loadband(task: Task) -> Launch:
     low, high = task.band
     settings = {
-        "MIN": f"{low:g}",
-        "MAX": f"{high:g}",
+        **({"PROFILE": str(task.profile)} if task.profile else {"MIN": f"{low:g}", "MAX": f"{high:g}"}),
         "LISTEN": f"127.0.0.1:{task.port}",
         **({"SCOPE": "container"} if task.quota else {"SCOPE": "cpuset"} if task.pinned else {}),
         **({"WORKERS": str(task.workers)} if task.workers else {}),

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf, isnan, nan
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -26,9 +27,11 @@ from bench.machine import Busy
 from bench.meter import Mark
 from bench.recording import Account, Recording
 from bench.results import Results, Run
-from bench.scenes import SCENES, Row
+from bench.scenes import EDGE, SCENES, Row
 from bench.stage import task_of
 from bench.tools import TOOLS, Task
+from bench.tracks import DAY, SINE, STEPS, Track
+from loadband.playback import ProfileFile
 
 CPUS = 2
 STEP = 0.1
@@ -103,6 +106,32 @@ def test_who_used_what_is_told_apart() -> None:
     assert recording.tool_use("from", "until")(seen) == pytest.approx(10)
     assert recording.neighbour_use("from", "until")(seen) == pytest.approx(50)
     assert recording.strangers(seen) == pytest.approx(50), "one CPU of two for one second"
+
+
+def test_a_band_that_moves_is_held_against_its_mean_in_each_window() -> None:
+    ramp = replace(recorded(lambda at: 0.2 + 0.04 * at, 10), asked=lambda at: 0.2 + 0.04 * at)
+    assert recording.mean_error("from", "until")(ramp) == pytest.approx(0.0, abs=1e-9)
+    assert recording.correlates("from", "until")(ramp) == pytest.approx(1.0)
+    late = replace(recorded(lambda at: 0.2 + 0.04 * (at - 0.5), 10), asked=ramp.asked)
+    assert recording.mean_error("from", "until")(late) == pytest.approx(2.0)
+    opposite = replace(recorded(lambda at: 0.8 - 0.04 * at, 10), asked=ramp.asked)
+    assert recording.correlates("from", "until")(opposite) == pytest.approx(-1.0)
+
+
+def test_a_step_is_reached_when_the_new_edges_hold_for_10_s() -> None:
+    late = recorded(lambda at: 0.7 if at >= 15 else 0.3, 30, {"up": 14.0})
+    assert recording.reached("up", "until", 0.65, 0.75)(late) == pytest.approx(1.0 - 0.1, abs=0.11)
+    assert recording.reached("up", "until", 0.75, 0.85)(late) == inf
+
+
+@pytest.mark.parametrize("track", [SINE, STEPS, DAY], ids=["sine", "steps", "day"])
+def test_a_track_asks_for_what_its_profile_asks_for(track: Track, tmp_path: Path) -> None:
+    profile = ProfileFile(track.write(tmp_path, begins=1_000_000.25)).load()
+    assert profile.start == 1_000_000.25
+    for moment in (index / 7 for index in range(7 * 144)):
+        band = profile.at(moment)[1]
+        assert band.target == pytest.approx(track.target(moment), abs=1e-6)
+        assert band.high - band.low == pytest.approx(2 * EDGE)
 
 
 def run_of(scene: str, tool: str, **numbers: float) -> Run:
