@@ -27,8 +27,8 @@ from bench.machine import Busy
 from bench.meter import Mark
 from bench.recording import Account, Recording
 from bench.results import Results, Run
-from bench.scenes import EDGE, SCENES, Row
-from bench.stage import task_of
+from bench.scenes import EDGE, LEAD, SCENES, Act, Row
+from bench.stage import play, task_of
 from bench.tools import TOOLS, Task
 from bench.tracks import DAY, SINE, STEPS, Track
 from loadband.playback import ProfileFile
@@ -341,9 +341,20 @@ def test_a_small_run_measures_and_shows(tmp_path: Path) -> None:
     print(said)
     assert run.numbers["error"] <= 2.5
     assert run.numbers["memory"] <= 60
-    assert run.curve[-1][0] == pytest.approx(8, abs=0.5)
+    assert run.curve[-1][0] == pytest.approx(LEAD + 2, abs=0.5)
     ET.parse(tmp_path / "steady.svg")
     assert "mean abs. error" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.cpu
+def test_a_quarter_of_a_sine_is_tracked() -> None:
+    scene = replace(SCENE["sine"], acts=(Act("start", 3.0), Act("from", 15.0)))
+    tracked = play(scene, TOOL["loadband"], 0, lambda _: None)
+    error, correlation = recording.mean_error("from", "until")(tracked), recording.correlates("from", "until")(tracked)
+    print(f"mean abs. error {error:.2f} pp, correlation {correlation:.4f}")
+    # Goals: 0.75 pp and 0.99, of a whole one.
+    assert error <= 2.25
+    assert correlation >= 0.97
 
 
 def processes(badge: str) -> list[str]:
