@@ -107,22 +107,6 @@ def test_what_it_says_of_itself_is_what_the_meter_sees() -> None:
     assert abs(told - measured) <= 0.015
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_after_a_signal_nothing_of_it_is_left(number: signal.Signals) -> None:
-    with running() as process:
-        wait_until(lambda: cpu_seconds(process.pid) > 1.0)
-        process.send_signal(number)
-        began = time.monotonic()
-        process.wait(3)
-        took = time.monotonic() - began
-        # The whole session was its own: not one process of it is left.
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
-    assert process.returncode == (0 if number is not signal.SIGKILL else -signal.SIGKILL)
-    print(f"{number.name}: gone after {took:.2f} s")
-    assert took <= 2
-
-
 def test_stopped_it_burns_nothing_and_continued_it_does_not_catch_up() -> None:
     with Meter() as meter, running() as process:
         wait_until(lambda: cpu_seconds(process.pid) > 2.0)
