@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_without_settings_the_band_is_modest() -> None:
 def test_the_unit_reads_the_settings_and_what_watches_them_watches_that_file() -> None:
     assert f"\nEnvironmentFile={SETTINGS}\n" in (UNITS / "loadband.service").read_text()
     assert f"\nPathChanged={SETTINGS}\n" in (UNITS / "loadband-settings.path").read_text()
+
+
+def test_lines_that_systemd_skips_are_told(tmp_path: Path) -> None:
+    (line,) = (line for line in (UNITS / "loadband.service").read_text().splitlines() if "ExecStartPre=" in line)
+    settings = tmp_path / "loadband.env"
+    settings.write_text("# a comment\n\n ; another\nLOADBAND_MIN=30\nLOADBAND_MAX 40\n")
+    command = line.removeprefix("ExecStartPre=+").replace("$$", "$").replace(SETTINGS, str(settings))
+    told = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
+    assert told.stderr == "no NAME=value, skipped: LOADBAND_MAX 40\n"
+    settings.write_text("LOADBAND_MIN=30\n")
+    assert subprocess.run(shlex.split(command), capture_output=True, check=True).stderr == b""
 
 
 def test_the_unit_is_valid_and_as_closed_as_documented(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from vm.machine import FIRMWARE, QEMU, Disks, find_accelerator, make_disks
+from vm.bands import GOOD, user_data
+from vm.machine import FIRMWARE, QEMU, Disks, find_accelerator, make_disks, write_seed
 
 
 class Said(Protocol):
@@ -25,22 +26,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900))
 
 
+@pytest.fixture(scope="module")
+def disks(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Disks:
+    """A new machine's."""
+    return make_disks(tmp_path_factory.mktemp("disks"), image)
+
+
 @pytest.fixture(scope="session")
-def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
-    """A machine's, from the image of VM_IMAGE."""
+def image() -> Path:
+    """That of VM_IMAGE, where there is all that it takes to boot it."""
     if "VM_IMAGE" not in os.environ:
         pytest.skip("VM_IMAGE is not set: which image?")
-    for tool in (QEMU, "qemu-img", "xorriso"):
+    for tool in (QEMU, "qemu-img", "xorriso", "setpriv"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     if not FIRMWARE.exists():
         pytest.skip("the UEFI firmware (ovmf) is not installed")
-    return make_disks(tmp_path_factory.mktemp("disks"), Path(os.environ["VM_IMAGE"]))
+    return Path(os.environ["VM_IMAGE"])
 
 
 @pytest.fixture(scope="session")
-def accelerator(disks: Disks, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return find_accelerator(tmp_path_factory.mktemp("probe") / "kvm", disks)
+def accelerator(image: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    directory = tmp_path_factory.mktemp("probe")
+    disks = make_disks(directory, image)
+    write_seed(disks.seed, "probe", user_data(GOOD))
+    return find_accelerator(directory / "kvm", disks)
 
 
 @pytest.fixture
