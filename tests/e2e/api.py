@@ -45,7 +45,7 @@ class Api:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
 
     def text(self, path: str, method: str = "GET", body: object = None, kind: str = "application/json") -> str:
         """Ask, for any path.
@@ -54,7 +54,7 @@ class Api:
             ApiError: it refuses.
         """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": kind}, method=method)
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return str(answer.read().decode())

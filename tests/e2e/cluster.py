@@ -20,7 +20,10 @@ from e2e.meter import METER, METERS, Node, metered
 from e2e.pods import Pod, pod_running
 from e2e.release import REGULATORS, Release
 
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
+OURS = "app.kubernetes.io/part-of=loadband-e2e"
+"""The label of the namespaces that are made here."""
+LABELS = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+LABELS |= dict([OURS.split("=")])
 
 
 def on(node: Node) -> Object:
@@ -72,7 +75,7 @@ class Cluster:
 
     @contextmanager
     def neighbour(self, namespace: str, node: Node) -> Iterator[Pod]:
-        """Somebody else, who wants one CPU of a node and is worth more to it than a regulator."""
+        """Somebody else, who wants all CPUs of a node and is worth more to it than a regulator."""
         body = pod_running(namespace, "neighbour", node.name, _NEIGHBOUR, cpu="500m")
         kubectl("apply", "-f", "-", given=yaml.safe_dump(body))
         path = f"/api/v1/namespaces/{namespace}/pods/neighbour"
@@ -89,14 +92,17 @@ class Cluster:
 
 
 def create_namespace(name: str) -> None:
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LABELS}}
     kubectl("apply", "-f", "-", given=yaml.safe_dump(body))
 
 
 _NEIGHBOUR = """
-import hashlib
-while True:
-    hashlib.pbkdf2_hmac("sha256", b"x", b"y", 20000)
+import hashlib, os, threading
+def burn():
+    while True:
+        hashlib.pbkdf2_hmac("sha256", b"x", b"y", 20000)
+for _ in os.sched_getaffinity(0):
+    threading.Thread(target=burn).start()
 """
 
 
@@ -120,6 +126,6 @@ def open_cluster() -> Iterator[Cluster]:
                 kubectl("apply", "-f", "-", given=yaml.safe_dump_all(meters))
                 yield Cluster(api, [metered(name, api) for name in sorted(names)])
             finally:
-                kubectl("delete", "namespace", METERS, "--wait=false")
+                kubectl("delete", "namespace", f"--selector={OURS}")
         finally:
             proxy.terminate()

@@ -19,8 +19,8 @@ from e2e.prometheus import Prometheus, documented
 
 IMAGE = os.environ.get("DESCHEDULER_IMAGE", "localhost/descheduler:0.36.0")
 NAME = "descheduler"
-SPACE = "loadband-descheduler"
-CYCLE = 20
+ROLE = "loadband-e2e-descheduler"
+CYCLE = 12
 """Seconds from one look of it to the next."""
 
 
@@ -55,49 +55,53 @@ class Descheduler:
 
 
 @contextmanager
-def descheduler(cluster: Cluster, server: Prometheus, low: int, high: int) -> Iterator[Descheduler]:
-    """Start it with other thresholds, percent; it is gone afterwards."""
+def descheduler(cluster: Cluster, space: str, server: Prometheus, low: int, high: int) -> Iterator[Descheduler]:
+    """Start it in a namespace, with other thresholds, percent; it is gone afterwards."""
     nodes = cluster.api.items("/api/v1/nodes")
     if not any(IMAGE in image["names"] for node in nodes for image in node["status"]["images"]):
         pytest.skip(f"no node has the image {IMAGE}")
     policy, arguments = _policy()
     policy["metricsProviders"][0]["prometheus"]["url"] = server.url
     arguments |= {"thresholds": {"MetricResource": low}, "targetThresholds": {"MetricResource": high}}
-    path = f"/api/v1/namespaces/{SPACE}/pods/{NAME}"
+    path = f"/api/v1/namespaces/{space}/pods/{NAME}"
     try:
-        kubectl("apply", "-f", "-", given=yaml.safe_dump_all([*_account(), *_pod(policy)]))
+        kubectl("apply", "-f", "-", given=yaml.safe_dump_all([*_account(space), *_pod(space, policy)]))
         wait(lambda: Pod(cluster.api.get(path), cluster.api).ready, 60, "the descheduler")
-        yield Descheduler(Pod(cluster.api.get(path), cluster.api))
+        found = Descheduler(Pod(cluster.api.get(path), cluster.api))
+        try:
+            yield found
+        except AssertionError:
+            print("\n".join(found.log()))
+            raise
     finally:
-        kubectl("delete", "clusterrolebinding,clusterrole", SPACE, "--ignore-not-found")
-        kubectl("delete", "namespace", SPACE, "--ignore-not-found")
+        kubectl("delete", "clusterrolebinding,clusterrole", ROLE, "--ignore-not-found")
+        kubectl("delete", "pod", NAME, "--namespace", space, "--ignore-not-found")
 
 
-def _account() -> list[Object]:
+def _account(space: str) -> list[Object]:
     rbac = "rbac.authorization.k8s.io"
     seen = ["get", "list", "watch"]
     rules: list[dict[str, Any]] = [
-        {"apiGroups": [""], "resources": ["pods", "nodes", "namespaces"], "verbs": seen},
+        {"apiGroups": [""], "resources": ["pods", "nodes", "namespaces", "persistentvolumeclaims"], "verbs": seen},
         {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
         {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": seen},
         {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": seen},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "update", "patch"]},
     ]
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": SPACE}},
-        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": SPACE}, "rules": rules},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": space}},
+        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": ROLE}, "rules": rules},
         {
             "apiVersion": f"{rbac}/v1",
             "kind": "ClusterRoleBinding",
-            "metadata": {"name": SPACE},
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": SPACE},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": SPACE}],
+            "metadata": {"name": ROLE},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": ROLE},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": space}],
         },
     ]
 
 
-def _pod(policy: Object) -> list[Object]:
+def _pod(space: str, policy: Object) -> list[Object]:
     container = {
         "name": NAME,
         "image": IMAGE,
@@ -110,13 +114,13 @@ def _pod(policy: Object) -> list[Object]:
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": NAME, "namespace": SPACE},
+            "metadata": {"name": NAME, "namespace": space},
             "data": {"policy.yaml": json.dumps(policy)},
         },
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": NAME, "namespace": SPACE},
+            "metadata": {"name": NAME, "namespace": space},
             "spec": {
                 "serviceAccountName": NAME,
                 "terminationGracePeriodSeconds": 1,

@@ -42,8 +42,12 @@ class Pod:
         return found
 
     @property
+    def namespace(self) -> str:
+        return str(self.object["metadata"]["namespace"])
+
+    @property
     def path(self) -> str:
-        return f"/api/v1/namespaces/{self.object['metadata']['namespace']}/pods/{self.name}"
+        return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
 
     @property
     def ready(self) -> bool:

@@ -29,7 +29,7 @@ def test_an_overloaded_node_loses_latched_slices_until_both_are_inside(
     hot, cool = nodes = list(cluster.nodes[:2])
     # One of these slices is enough to bring the hot node below the upper threshold, and the cool one above the lower.
     slices = {"replicas": 4, "maxEffort": f"{200 * hot.cpus}m", "band": {"min": 67, "max": 73}}
-    quiet = {"nodeSelector": on(cool), "effort": f"{200 * cool.cpus}m", "duration": 0}
+    quiet = {"nodeSelector": on(cool), "effort": f"{250 * cool.cpus}m", "duration": 0}
     with (
         prometheus(cluster, tmp_path) as server,
         cluster.release(namespace, quiet, name="quiet"),
@@ -38,11 +38,11 @@ def test_an_overloaded_node_loses_latched_slices_until_both_are_inside(
     ):
         assert of_each(release.in_state("latched", 4), nodes) == [4, 0]
         since = time.time()
-        until = pause(10)
+        until = pause(6)
         was = [node.used(since, until) for node in nodes]
         wait(lambda: len(server.query(QUERY)) == 2, 60, "a value for each node")
         cluster.uncordon(cool)
-        with descheduler(cluster, server, LOW, HIGH) as balancer:
+        with descheduler(cluster, namespace, server, LOW, HIGH) as balancer:
             since = time.time()
             wait(lambda: balancer.evictions() and of_each(release.ready(4), nodes) != [4, 0], 120, "a slice that moves")
             took = time.time() - since
@@ -51,7 +51,7 @@ def test_an_overloaded_node_loses_latched_slices_until_both_are_inside(
             moved = balancer.evictions()
         after = of_each(release.ready(4), nodes)
         since = time.time()
-        until = pause(10)
+        until = pause(6)
         now = [node.used(since, until) for node in nodes]
     ends = (f"{node.name} {100 * a:.1f} to {100 * b:.1f} %" for node, a, b in zip(nodes, was, now, strict=True))
     said(
@@ -86,7 +86,7 @@ def test_nothing_moves_where_the_load_is_symmetric(
         before = release.in_state("latched", 2 * len(nodes))
         assert of_each(before, nodes) == [2] * len(nodes)
         wait(lambda: len(server.query(QUERY)) == len(nodes), 60, "a value for each node")
-        with descheduler(cluster, server, LOW, HIGH) as balancer:
+        with descheduler(cluster, namespace, server, LOW, HIGH) as balancer:
             since = time.time()
             wait(lambda: balancer.cycles() >= 3, 4 * CYCLE, "three cycles")
             used = [node.used(since) for node in nodes]
