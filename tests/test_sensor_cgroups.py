@@ -114,7 +114,7 @@ def test_the_tightest_visible_quota_binds(
     seen = cgroups.throttling(limit)
     assert seen
     assert (seen.periods, seen.throttled_periods, seen.throttled_seconds) == pytest.approx(throttled)
-    assert cgroups.usage(limit).path.parent.name in {group, "cpuacct"}
+    assert Path(cgroups.usage(limit).path).parent.name in {group, "cpuacct"}
 
 
 @pytest.mark.parametrize("tree", ["v1-hybrid-host", "v2-host"])

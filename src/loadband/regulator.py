@@ -243,40 +243,37 @@ class Regulator:
         now = self._samples[-1]
         # The sample nearest to one window ago: half an interval early counts, or jitter makes every other one 1.1 s.
         start = now.at - self._window_length
-        ats = [sample.at for sample in self._samples]
-        index = min(max(bisect.bisect(ats, start + self._interval / 2) - 1, 0), len(ats) - 2)
+        index = bisect.bisect(self._samples, start + self._interval / 2, key=lambda sample: sample.at) - 1
+        index = min(max(index, 0), len(self._samples) - 2)
         result = difference(self._samples[index], now, max_gap=float("inf"))
         return result if isinstance(result, Reading) else None
 
     def _count(self, reading: Reading | None, window: Reading | None, setpoint: Setpoint) -> None:
         counts = self._counts
+        cpu = counts.cpu
+        observed = inside = entered = 0.0
         if reading is not None:
             seconds = reading.dt * reading.capacity
-            cpu = counts.cpu
-            counts = replace(
-                counts,
-                cpu=CpuSeconds(
-                    own=cpu.own + reading.own * seconds,
-                    other=cpu.other + reading.other * seconds,
-                    steal=cpu.steal + reading.steal * seconds,
-                    idle=cpu.idle + reading.idle * seconds,
-                ),
+            cpu = CpuSeconds(
+                own=cpu.own + reading.own * seconds,
+                other=cpu.other + reading.other * seconds,
+                steal=cpu.steal + reading.steal * seconds,
+                idle=cpu.idle + reading.idle * seconds,
             )
             # A window that is still filling would count the time before the first burst as out of band. And what is
             # latched seeks no band.
             filled = window is not None and window.dt >= self._window_length - self._interval
             if window is not None and filled and self._command.latched is None:
-                inside = _inside(window.utilization(self._steal), setpoint)
-                entered = inside or counts.in_band_seconds > 0
-                counts = replace(
-                    counts,
-                    observed_seconds=counts.observed_seconds + reading.dt,
-                    in_band_seconds=counts.in_band_seconds + inside * reading.dt,
-                    observed_since_entry=counts.observed_since_entry + entered * reading.dt,
-                )
+                observed = reading.dt
+                inside = observed if _inside(window.utilization(self._steal), setpoint) else 0.0
+                entered = observed if inside or counts.in_band_seconds > 0 else 0.0
         self._counts = replace(
             counts,
             cycles=counts.cycles + 1,
+            observed_seconds=counts.observed_seconds + observed,
+            in_band_seconds=counts.in_band_seconds + inside,
+            observed_since_entry=counts.observed_since_entry + entered,
+            cpu=cpu,
             band_changes=dict(self._setpoint.changes),
             worker_restarts=self._workers.restarts,
         )

@@ -127,23 +127,23 @@ class _V1(Hierarchy):
         return (self.groups[0].path / "release_agent").exists()  # a file that only the root has
 
     def limit(self, group: Group) -> Limit | None:
-        quota = look_if_there(group.path / "cpu.cfs_quota_us", _parse_quota)
+        quota = look_if_there(f"{group.path}/cpu.cfs_quota_us", _parse_quota)
         if quota is None:
             return None
-        return Limit(group, quota, look(group.path / "cpu.cfs_period_us", _parse_microseconds).value)
+        return Limit(group, quota, look(f"{group.path}/cpu.cfs_period_us", _parse_microseconds).value)
 
     def usage(self, group: Group) -> Look[float]:
-        return look(group.path / "cpuacct.usage", lambda text: 1e-9 * int(text))
+        return look(f"{group.path}/cpuacct.usage", lambda text: 1e-9 * int(text))
 
     def throttling(self, group: Group) -> Throttling:
         keys = look(
-            group.path / "cpu.stat", lambda text: _parse_keys(text, "nr_periods", "nr_throttled", "throttled_time")
+            f"{group.path}/cpu.stat", lambda text: _parse_keys(text, "nr_periods", "nr_throttled", "throttled_time")
         )
         periods, throttled, nanoseconds = keys.value
         return Throttling(periods, throttled, 1e-9 * nanoseconds)
 
     def cpus(self) -> frozenset[int] | None:
-        return look_if_there(self.groups[0].path / "cpuset.effective_cpus", parse_cpu_list)
+        return look_if_there(f"{self.groups[0].path}/cpuset.effective_cpus", parse_cpu_list)
 
 
 class _V2(Hierarchy):
@@ -153,21 +153,21 @@ class _V2(Hierarchy):
         return not (self.groups[0].path / "cgroup.events").exists()  # a file that only the root lacks
 
     def limit(self, group: Group) -> Limit | None:
-        pair = look_if_there(group.path / "cpu.max", _parse_cpu_max)
+        pair = look_if_there(f"{group.path}/cpu.max", _parse_cpu_max)
         return Limit(group, *pair) if pair else None
 
     def usage(self, group: Group) -> Look[float]:
-        return look(group.path / "cpu.stat", lambda text: 1e-6 * _parse_keys(text, "usage_usec")[0])
+        return look(f"{group.path}/cpu.stat", lambda text: 1e-6 * _parse_keys(text, "usage_usec")[0])
 
     def throttling(self, group: Group) -> Throttling:
         keys = look(
-            group.path / "cpu.stat", lambda text: _parse_keys(text, "nr_periods", "nr_throttled", "throttled_usec")
+            f"{group.path}/cpu.stat", lambda text: _parse_keys(text, "nr_periods", "nr_throttled", "throttled_usec")
         )
         periods, throttled, microseconds = keys.value
         return Throttling(periods, throttled, 1e-6 * microseconds)
 
     def cpus(self) -> frozenset[int] | None:
-        places = (group.path / "cpuset.cpus.effective" for group in self.groups)
+        places = (f"{group.path}/cpuset.cpus.effective" for group in self.groups)
         return next((cpus for path in places if (cpus := look_if_there(path, parse_cpu_list))), None)
 
 
@@ -215,8 +215,8 @@ class Cgroups:
         Raises:
             UnreadableError: what says where they are is there and cannot be read or understood.
         """
-        membership = look_if_there(root / "proc/self/cgroup", parse_membership) or {}
-        mounts = look(root / "proc/self/mountinfo", parse_mountinfo).value
+        membership = look_if_there(str(root / "proc/self/cgroup"), parse_membership) or {}
+        mounts = look(str(root / "proc/self/mountinfo"), parse_mountinfo).value
         return cls(*(find(controller, mounts, membership, root) for controller in ("cpu", "cpuacct", "cpuset")))
 
     def limit(self) -> Limit | None:

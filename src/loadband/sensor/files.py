@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 T = TypeVar("T")
+
+_CHUNK = 1 << 15
+"""Bytes asked for at once: most files are read in one go, since for each read the kernel may make the text anew."""
 
 
 class UnreadableError(Exception):
@@ -21,7 +25,7 @@ class UnreadableError(Exception):
 class Look(Generic[T]):
     """What a file said, and the two clocks at that moment."""
 
-    path: Path
+    path: str
     at: float
     """Monotonic clock, seconds."""
     own: float
@@ -30,7 +34,7 @@ class Look(Generic[T]):
     """What the parser made of the text."""
 
 
-def look(path: Path, parse: Callable[[str], T]) -> Look[T]:
+def look(path: str, parse: Callable[[str], T]) -> Look[T]:
     """Read a file of the kernel whole, with the clocks as close to it as can be.
 
     The clocks are read between opening and reading: the kernel makes the text during the first read. Reading our own
@@ -44,12 +48,44 @@ def look(path: Path, parse: Callable[[str], T]) -> Look[T]:
         UnreadableError: the file is missing, forbidden, cut off, or not understood.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        return _look(path, parse)
+    except FileNotFoundError as error:
+        raise _unreadable(path, error) from error
+
+
+def look_if_there(path: str, parse: Callable[[str], T]) -> T | None:
+    """Read a file like `look`; None where there is none.
+
+    Raises:
+        UnreadableError: it is there, but forbidden, cut off, or not understood.
+    """
+    try:
+        return _look(path, parse).value
+    except FileNotFoundError:
+        return None
+
+
+def _look(path: str, parse: Callable[[str], T]) -> Look[T]:
+    """Read a file like `look`, but for one that is missing.
+
+    It is opened each time, since one that was put in its place is another; but without a file object, which costs as
+    much as all the rest.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
             own = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
             at = time.monotonic()
-            text = file.read().decode("utf-8", "surrogateescape")
+            data = os.read(descriptor, _CHUNK)
+            while more := os.read(descriptor, _CHUNK):
+                data += more
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise UnreadableError(f"{path} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
+    text = data.decode("utf-8", "surrogateescape")
     if not text.endswith("\n"):
         raise UnreadableError(f"{path} is empty or cut off")
     try:
@@ -58,20 +94,11 @@ def look(path: Path, parse: Callable[[str], T]) -> Look[T]:
         raise UnreadableError(f"{path} cannot be understood: {error}") from error
 
 
-def look_if_there(path: Path, parse: Callable[[str], T]) -> T | None:
-    """Read a file like `look`; None where there is none.
-
-    Raises:
-        UnreadableError: it is there, but forbidden, cut off, or not understood.
-    """
-    try:
-        return look(path, parse).value
-    except UnreadableError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
+def _unreadable(path: str, error: OSError) -> UnreadableError:
+    return UnreadableError(f"{path} cannot be read: {error.strerror}")
 
 
+@functools.lru_cache(maxsize=4)  # it rarely changes
 def parse_cpu_list(text: str) -> frozenset[int]:
     """The CPUs of a list such as `0-3,8`, the format of cpuset(7).
 

@@ -83,10 +83,11 @@ class ProcStat:
 
 
 def _add(lines: Iterable[str]) -> CpuTimes:
-    ticks = [0] * _FIELDS
+    rows = []
     for line in lines:
         fields = line.split()[:_FIELDS]
         if len(fields) < _FIELDS:
             raise ValueError(f"a CPU line has {len(fields)} fields, not {_FIELDS} or more")
-        ticks = [sum_ + int(field) for sum_, field in zip(ticks, fields, strict=True)]
+        rows.append(map(int, fields))
+    ticks = list(map(sum, zip(*rows, strict=True)))
     return CpuTimes(TICK * ticks[_IDLE], TICK * ticks[_IOWAIT], TICK * ticks[_STEAL], TICK * sum(ticks))

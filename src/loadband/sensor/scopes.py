@@ -33,7 +33,8 @@ class Sensor(ABC):
     def __init__(self, cgroups: Cgroups, max_effort: float | None, root: Path) -> None:
         self._cgroups = cgroups
         self._max_effort = inf if max_effort is None else max_effort
-        self._root = root
+        self._stat = str(root / "proc/stat")
+        self._online = str(root / "sys/devices/system/cpu/online")
 
     @abstractmethod
     def sample(self) -> Sample:
@@ -72,7 +73,7 @@ class _ProcStatSensor(Sensor):
 
     def sample(self) -> Sample:
         limit = self._cgroups.limit()
-        stat = look(self._root / "proc/stat", self._parse)
+        stat = look(self._stat, self._parse)
         cpus, times, quantum = stat.value
         return Sample(
             at=stat.at,
@@ -86,7 +87,7 @@ class _ProcStatSensor(Sensor):
             iowait=times.iowait,
             steal=times.steal,
             throttling=self._cgroups.throttling(limit),
-            source=str(stat.path),
+            source=stat.path,
         )
 
     @abstractmethod
@@ -126,7 +127,7 @@ class _Container(Sensor):
 
     def sample(self) -> Sample:
         limit = self._cgroups.limit()
-        online = look(self._root / "sys/devices/system/cpu/online", parse_cpu_list).value
+        online = look(self._online, parse_cpu_list).value
         reach = self._reach(limit, online)
         usage = self._cgroups.usage(limit)
         return Sample(
@@ -140,7 +141,7 @@ class _Container(Sensor):
             busy=usage.value,
             throttling=self._cgroups.throttling(limit),
             quota=limit.quota if limit else 0.0,
-            source=str(usage.path),
+            source=usage.path,
         )
 
 
