@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadband.quantities import Command
-from loadband.workers import MAX_BURST, Burner, Workers
+from loadband.workers import DITHER, MAX_BURST, PERIOD, Burner, Workers
 
 
 class Cpu:
@@ -73,6 +73,21 @@ def test_no_burst_is_asked_to_be_longer_than_its_bound(turns: list[tuple[float, 
     assert all(burst <= MAX_BURST + cost for burst in cpu.bursts[1:])
 
 
+def test_the_first_turn_burns_what_is_asked_for() -> None:
+    cpu = Cpu()
+    Burner(cpu.clock, cpu.burst).turn(0.01, 1.3, 1.3)
+    assert cpu.spent == pytest.approx(0.013, rel=0.01)
+
+
+def test_debt_of_one_of_many_workers_is_bounded_by_the_period_of_few() -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    burner.turn(0.01, 1.3, 1.3)
+    before = cpu.spent
+    burner.turn(0.01, 60.0, 1.3)
+    assert cpu.spent - before <= 0.013 + PERIOD + 0.001
+
+
 def test_forgetting_pays_nothing_back() -> None:
     cpu = Cpu()
     burner = Burner(cpu.clock, cpu.burst)
@@ -116,6 +131,30 @@ def test_threads_follow_the_number_commanded_and_all_end_at_close() -> None:
         workers.close()
     assert threads_of(workers) == 0
     assert workers.restarts == 0
+
+
+def test_the_end_waits_for_no_turn_that_is_far_away() -> None:
+    workers = Workers(lease=5, period=3, burner=Idle)
+    workers.apply(Command(32, 0.0))
+    assert threads_of(workers) == 32
+    began = time.monotonic()
+    workers.close()
+    assert time.monotonic() - began < 1
+    wait_until(lambda: threads_of(workers) == 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "cpus", "turns"), [(1, 2, 48), (2, 2, 97), (16, 2, 97), (128, 2, 97), (32, 64, 640), (256, 256, 3657)]
+)
+def test_turns_a_second_depend_on_the_cpus_in_use_and_leave_no_burst_cut_off(
+    count: int, cpus: int, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cpus)))
+    workers = Workers(lease=5)
+    workers._pace(count)
+    assert count / workers._period == pytest.approx(turns, rel=0.01)
+    most = min(cpus / count, 1.0)
+    assert most * (workers._period + DITHER * workers._step) < MAX_BURST
 
 
 def test_workers_turn_only_while_the_lease_is_fresh() -> None:

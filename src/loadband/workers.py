@@ -21,19 +21,20 @@ from loadband.quantities import Command
 log = logging.getLogger(__name__)
 
 PERIOD = 0.0207
-"""Seconds from one turn of a worker to the next, for few workers; no multiple of a kernel's tick (1, 3.3, 4, 10 ms)."""
-MAX_PERIOD = 0.2
-"""For many: longer turns, so that the switches of 128 workers don't become a load of their own."""
+"""Seconds from one turn on a CPU to the next; no multiple of a kernel's tick (1, 3.3, 4, 10 ms)."""
 TURNS_PER_SECOND = 640
-"""Of all workers together, where the limits of the period allow."""
+"""Of all workers together, on many CPUs: then the turns are longer, as far as bursts may be."""
+MAX_TURN = 0.07
+"""Seconds from one turn on a CPU to the next: with the dither and a debt the burst is within its bound."""
 DITHER = 0.25
-"""Of a period, at random: turns in step with the kernel's tick would hide from those who count ticks (cpu-load.rst)."""
+"""Of the time from one turn on a CPU to the next, at random: turns in step with the kernel's tick would hide from those
+who count ticks (cpu-load.rst)."""
 MAX_BURST = 0.1
 """CPU-seconds of one burst at most: shorter than any lease."""
 MIN_BURST = 50e-6
 """CPU-seconds; less is carried to the next turn."""
 CALIBRATION = 500
-"""Iterations of the first burst of a worker: some tenths of a millisecond."""
+"""Iterations of what a worker burns to learn its rate: some tenths of a millisecond."""
 
 
 def burn(iterations: int) -> None:
@@ -60,15 +61,23 @@ class Burner:
         """Burn what `duty` (0..1) asks for the `elapsed` seconds, less what was burnt too much before.
 
         All CPU time of the thread counts, so that what surrounds a burst is paid from the same account. A worker that
-        was kept from running catches up by one period at most.
+        was kept from running catches up by `PERIOD` at most, or by its own period (seconds), where that is less.
         """
         spent = self._cpu_clock()
         self.owed -= spent - self._spent
         self._spent = spent
-        self.owed = min(max(self.owed, -period) + duty * elapsed, (1 + duty) * period, MAX_BURST)
+        bound = min(period, PERIOD)
+        self.owed = min(max(self.owed, -bound) + duty * elapsed, duty * period + bound, MAX_BURST)
         if self.owed < MIN_BURST:
             return
-        iterations = max(int(self.owed * self._rate), 1) if self._rate else CALIBRATION
+        rest = self.owed
+        if not self._rate:
+            rest -= self._learn(CALIBRATION)
+        if rest > 0:
+            self._learn(max(int(rest * self._rate), 1))
+
+    def _learn(self, iterations: int) -> float:
+        """Burn, learn from it how fast this CPU is, and return what it took, CPU-seconds."""
         before = self._cpu_clock()
         self._burst(iterations)
         took = self._cpu_clock() - before
@@ -77,6 +86,7 @@ class Burner:
             # one burst may have met a cold cache.
             rate = iterations / took
             self._rate = (self._rate + rate) / 2 if self._rate else rate
+        return took
 
     def forget(self) -> None:
         """Owe nothing: what was not burnt in time is not burnt later."""
@@ -110,7 +120,7 @@ class Workers:
         self._threads: list[threading.Thread | None] = []
         self._wanted = 0
         self._duty = 0.0
-        self._period = period or PERIOD
+        self._period = self._step = period or PERIOD
         self._expires = 0.0
         self._names = itertools.count()
         self._told = ""
@@ -121,6 +131,8 @@ class Workers:
     def apply(self, command: Command) -> None:
         """Renew the lease with a new command: start, stop and replace threads as it asks."""
         self._wanted = command.workers
+        if len(self._threads) != command.workers:
+            self._pace(command.workers)  # now: those that are started look at it
         # In the list first: a worker looks itself up there to learn whether it is still wanted.
         self._threads.extend([None] * (command.workers - len(self._threads)))
         for index in range(command.workers):
@@ -132,23 +144,30 @@ class Workers:
                 self._threads[index] = self._started(index)
         del self._threads[command.workers :]
         alive = sum(thread is not None for thread in self._threads)
-        self._period = self._fixed_period or min(max(PERIOD, alive / TURNS_PER_SECOND), MAX_PERIOD)
+        self._pace(alive)
         self._duty = min(command.effort / alive, 1.0) if alive else 0.0
         self._expires = time.monotonic() + self._lease
 
     def close(self) -> None:
-        """Stop burning and end all threads; returns within a burst and a period."""
+        """Stop burning and end all threads; whoever sleeps for longer than a burst may end after this returns."""
         self._wanted = 0
         self._expires = 0.0
         threads, self._threads = self._threads, []
+        deadline = time.monotonic() + 2 * MAX_BURST
         for thread in threads:
             if thread is not None:
-                thread.join()
+                thread.join(max(deadline - time.monotonic(), 0.0))
 
     @property
     def alive(self) -> int:
         """Threads that run."""
         return sum(thread is not None and thread.is_alive() for thread in self._threads)
+
+    def _pace(self, workers: int) -> None:
+        """Choose the time between turns: as many turns on a CPU as one worker would take there, shared by all of it."""
+        busy = min(max(workers, 1), len(os.sched_getaffinity(0)))
+        self._step = self._fixed_period or min(max(PERIOD, busy / TURNS_PER_SECOND), MAX_TURN)
+        self._period = self._fixed_period or self._step * max(workers, 1) / busy
 
     def _started(self, index: int) -> threading.Thread | None:
         thread = threading.Thread(target=self._run, args=(index,), name=f"worker-{next(self._names)}", daemon=True)
@@ -172,9 +191,10 @@ class Workers:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         burner = self._burner()
         mine = threading.current_thread()
-        last = time.monotonic()
+        due = self._next_turn(index, time.monotonic())
+        last = due - self._period  # as if there had been turns before: else many workers would come in slowly
         while True:
-            time.sleep(max(self._next_turn(index, last) - time.monotonic(), 0.0))
+            time.sleep(max(due - time.monotonic(), 0.0))
             threads = self._threads
             if index >= self._wanted or index >= len(threads) or threads[index] not in (mine, None):
                 return
@@ -184,6 +204,7 @@ class Workers:
             else:
                 burner.forget()
             last = now
+            due = self._next_turn(index, now)
 
     def _next_turn(self, index: int, last: float) -> float:
         """When the turn after that of `last` is due, on a grid shifted by the worker's part of a period.
@@ -192,5 +213,5 @@ class Workers:
         """
         period = self._period
         base = self._epoch + period * index / max(self._wanted, 1)
-        dither = DITHER * random.random()  # noqa: S311 - keeps no secret
-        return base + period * ((last - base) // period + 1 + dither)
+        dither = DITHER * self._step * random.random()  # noqa: S311 - keeps no secret
+        return base + period * ((last - base) // period + 1) + dither
