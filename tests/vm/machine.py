@@ -121,11 +121,13 @@ class Machine:
     """A running QEMU; made by `running_machine`.
 
     Args:
+        process: QEMU.
         directory: for its sockets and the log of its console.
         ports: of this host, by the guest's.
     """
 
-    def __init__(self, directory: Path, ports: dict[int, int]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], directory: Path, ports: dict[int, int]) -> None:
+        self._process = process
         self._directory = directory
         self.ports = ports
         self.qmp = Channel(directory / "qmp")
@@ -209,7 +211,7 @@ class Machine:
 
     def power_off(self) -> None:
         self.run("systemctl --no-block poweroff")
-        wait_until(lambda: not self.qmp.ask("query-status")["running"], 90, "the machine's end")
+        self._process.wait(90)
 
 
 @contextmanager
@@ -239,7 +241,8 @@ def running_machine(
     if uefi:
         command += ["-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"]
         command += ["-drive", f"if=pflash,format=raw,file={disks.variables}"]
-    command += ["-drive", f"if=virtio,format=qcow2,file={disks.root}"]
+    command += ["-drive", f"if=none,id=root,format=qcow2,file={disks.root}"]
+    command += ["-device", "virtio-blk-pci,drive=root,bootindex=0"]
     command += ["-drive", f"if=none,id=seed,format=raw,media=cdrom,readonly=on,file={disks.seed}"]
     command += ["-device", "ide-cd,drive=seed,id=cdrom"]
     command += ["-chardev", f"file,id=console,path={directory}/console", "-serial", "chardev:console"]
@@ -254,7 +257,7 @@ def running_machine(
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         wait_until(lambda: (directory / "qmp").exists() or process.poll() is not None, 20, "QEMU")
-        yield Machine(directory, ports)
+        yield Machine(process, directory, ports)
     finally:
         process.terminate()
         process.wait(20)

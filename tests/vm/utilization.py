@@ -15,7 +15,7 @@ _SERIES = re.compile(
 )
 _COLLECTORS = "/metrics?collect[]=cpu&collect[]=time"
 WINDOW = 1.0
-PAUSE = 0.9
+PAUSE = 1.0
 """Seconds between two scrapes: one costs an emulated machine a part of a second."""
 
 
