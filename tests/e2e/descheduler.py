@@ -14,13 +14,14 @@ import yaml
 from chart import Object
 from e2e.api import kubectl, wait
 from e2e.cluster import Cluster
-from e2e.pods import HARMLESS, Pod
+from e2e.pods import HARMLESS, Pod, through
 from e2e.prometheus import Prometheus, documented
+from prometheus_client.parser import text_string_to_metric_families
 
 IMAGE = os.environ.get("DESCHEDULER_IMAGE", "localhost/descheduler:0.36.0")
 NAME = "descheduler"
 ROLE = "loadband-e2e-descheduler"
-CYCLE = 12
+CYCLE = 10
 """Seconds from one look of it to the next."""
 
 
@@ -41,17 +42,22 @@ class Descheduler:
 
     pod: Pod
 
-    def log(self) -> list[str]:
-        """What it has said, line by line."""
-        return self.pod.api.text(f"{self.pod.path}/log").splitlines()
+    def log(self) -> str:
+        """What it has said."""
+        return self.pod.api.text(f"{self.pod.path}/log")
 
     def cycles(self) -> int:
         """How often it has looked at the nodes."""
-        return sum("Number of evictions/requests" in line for line in self.log())
+        return self._total("descheduler_loop_duration_seconds_count")
 
     def evictions(self) -> int:
         """How many pods it has evicted."""
-        return sum('"Evicted pod"' in line for line in self.log())
+        return self._total("descheduler_pods_evicted_total", result="success")
+
+    def _total(self, name: str, **labels: str) -> int:
+        text = self.pod.api.text(through(self.pod.namespace, f"https:{NAME}", 10258, "/metrics"))
+        samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+        return round(sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items()))
 
 
 @contextmanager
@@ -71,7 +77,7 @@ def descheduler(cluster: Cluster, space: str, server: Prometheus, low: int, high
         try:
             yield found
         except AssertionError:
-            print("\n".join(found.log()))
+            print(found.log())
             raise
     finally:
         kubectl("delete", "clusterrolebinding,clusterrole", ROLE, "--ignore-not-found")

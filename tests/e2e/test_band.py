@@ -42,7 +42,7 @@ def test_slices_share_a_node_and_take_over_from_one_that_is_gone(cluster: Cluste
             hot.settle(0.6, 0.7)
             pause(15)
             before, since = own_seconds(pods), time.time()
-            until = pause(20)
+            until = pause(15)
             shares = [now - then for now, then in zip(own_seconds(pods), before, strict=True)]
             mean = hot.used(since, until)
             fairness = jain(shares)
@@ -57,7 +57,7 @@ def test_slices_share_a_node_and_take_over_from_one_that_is_gone(cluster: Cluste
             with cluster.cordoned(hot):
                 since = time.time()
                 kubectl("delete", "pod", pods[0].name, "--namespace", namespace, "--wait=false")
-                until = pause(12)
+                until = pause(10)
                 assert sum(pod.ready for pod in release.pods()) == 3
                 lost = sum(not 0.6 <= used <= 0.7 for used in hot.windows(since, until))
                 mean = hot.used(since + 4, until)
@@ -74,12 +74,12 @@ def test_latched_slices_cool_the_node_they_leave_and_heat_the_one_they_go_to(
     cluster: Cluster, namespace: str, said: Said
 ) -> None:
     old, new = cluster.nodes[:2]
-    values = {"replicas": 4, "maxEffort": f"{0.3 * old.cpus}", "latch": "8s"}
+    values = {"replicas": 4, "maxEffort": f"{0.3 * old.cpus}", "latch": "5s"}
     with cluster.cordoned(new), cluster.release(namespace, values) as release:
         pods = release.in_state("latched", 4)
         assert {pod.node for pod in pods} == {old.name}
         since = time.time()
-        until = pause(10)
+        until = pause(8)
         was = {node: node.used(since, until) for node in (old, new)}
         left = sum(pod.series()["loadband_latched_effort_cpus"] for pod in pods)
 
@@ -90,7 +90,7 @@ def test_latched_slices_cool_the_node_they_leave_and_heat_the_one_they_go_to(
             assert {pod.node for pod in pods} == {new.name}
             came = sum(pod.series()["loadband_latched_effort_cpus"] for pod in pods)
             since = time.time()
-            until = pause(10)
+            until = pause(8)
             now = {node: node.used(since, until) for node in (old, new)}
         finally:
             cluster.uncordon(old)

@@ -90,4 +90,4 @@ def held(node: Node, low: int, high: int) -> float:
     """Mean utilization of a node for a while, once it is in the band (percent)."""
     node.settle(low / 100, high / 100)
     since = time.time()
-    return node.used(since, pause(8))
+    return node.used(since, pause(6))

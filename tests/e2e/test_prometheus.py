@@ -65,7 +65,7 @@ def test_pods_are_found_and_the_hot_node_alone_is_told(
         fired = time.monotonic() - since
         other.in_state("latched", 1)
         began = time.time()
-        until = pause(12)
+        until = pause(10)
         told = server.firing(HOT)
         values = server.query(QUERY)
         used = {node.name: node.used(began, until) for node in (hot, cool)}
