@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,11 @@ class Channel:
     def __init__(self, path: Path, seconds: float = 30) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(seconds)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._lines = self._socket.makefile("rb")
 
     def ask(self, command: str, **arguments: Any) -> Any:
@@ -257,7 +261,9 @@ def running_machine(
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         wait_until(lambda: (directory / "qmp").exists() or process.poll() is not None, 20, "QEMU")
-        yield Machine(process, directory, ports)
+        machine = Machine(process, directory, ports)
+        with closing(machine.qmp):
+            yield machine
     finally:
         process.terminate()
         process.wait(20)
