@@ -47,7 +47,7 @@ contracts: setup-dev ## the direction of the imports
 unit: setup-dev ## tests that don't burn, with coverage and its floor
 	@echo "== unit and property tests"
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest -m "not cpu and not container and not e2e and not vm" $(PYTEST)
+	@$(BIN)/coverage run -m pytest --numprocesses auto -m "not cpu and not container and not e2e and not vm" $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
