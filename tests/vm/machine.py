@@ -142,6 +142,11 @@ class Machine:
         """All that its serial console has shown."""
         return (self._directory / "console").read_text(errors="replace")
 
+    def start(self, script: str) -> None:
+        """Start a shell script inside, as root, that may well end the guest agent."""
+        with self._agent(30) as agent:
+            _execute(agent, script)
+
     def run(self, script: str, seconds: float = 60) -> tuple[int, str]:
         """Run a shell script inside, as root, through the guest agent; gives its exit code, and standard output.
 
@@ -150,10 +155,9 @@ class Machine:
         Raises:
             OSError: the agent doesn't answer in time.
         """
-        agent, pause = Channel(self._directory / "agent", seconds), 0.3 if seconds <= 60 else 2
-        try:
-            agent.synchronize()
-            started = agent.ask("guest-exec", path="/bin/sh", arg=["-c", script], capture_output=True)
+        pause = 0.3 if seconds <= 60 else 2
+        with self._agent(seconds) as agent:
+            started = _execute(agent, script)
             status: dict[str, Any] = {"exited": False}
 
             def exited() -> object:
@@ -162,8 +166,12 @@ class Machine:
 
             wait_until(slowly(exited, pause), seconds, f"the end of {script!r}")
             return status["exitcode"], base64.b64decode(status.get("out-data", "")).decode().strip()
-        finally:
-            agent.close()
+
+    @contextmanager
+    def _agent(self, seconds: float) -> Iterator[Channel]:
+        with closing(Channel(self._directory / "agent", seconds)) as agent:
+            agent.synchronize()
+            yield agent
 
     def out(self, script: str, seconds: float = 60) -> str:
         """What a script writes that must succeed."""
@@ -214,8 +222,14 @@ class Machine:
         self.out(f"printf %s '{settings}' > /etc/loadband/loadband.env")
 
     def power_off(self) -> None:
-        self.run("systemctl --no-block poweroff")
+        self.start("systemctl --no-block poweroff")
         self._process.wait(90)
+
+
+def _execute(agent: Channel, script: str) -> dict[str, Any]:
+    """What names the started process, for `guest-exec-status`."""
+    started: dict[str, Any] = agent.ask("guest-exec", path="/bin/sh", arg=["-c", script], capture_output=True)
+    return started
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_good_user_data_heals_and_a_reboot_comes_back(machine: Machine, disks: D
     write_seed(disks.seed, "second", user_data(GOOD))
     machine.qmp.ask("blockdev-change-medium", id="cdrom", filename=str(disks.seed), format="raw", force=True)
     began = time.monotonic()
-    machine.run("systemctl --no-block reboot")
+    machine.start("systemctl --no-block reboot")
     machine.wait_booted(old)
     booted = time.monotonic() - began
     machine.wait_holding()
