@@ -14,6 +14,7 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from loadband.quantities import Command
@@ -35,6 +36,8 @@ MIN_BURST = 50e-6
 """CPU-seconds; less is carried to the next turn."""
 CALIBRATION = 500
 """Iterations of what a worker burns to learn its rate: some tenths of a millisecond."""
+MAX_RATE = 1e8
+"""Iterations per CPU-second, more than any CPU can: a clock that hardly moves must not make an endless burst."""
 
 
 def burn(iterations: int) -> None:
@@ -42,8 +45,30 @@ def burn(iterations: int) -> None:
     hashlib.pbkdf2_hmac("sha256", b"loadband", b"loadband", iterations)
 
 
+class Account:
+    """What the workers of a pool share.
+
+    Many workers have seldom turns: what one burnt too much or too little the next one settles, not itself a second
+    later, and what one learnt of the CPUs' speed all know. No lock: a deque's ends are safe for threads, and a rate
+    that is overwritten makes place for one just as true.
+    """
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        """Iterations per CPU-second; 0 before the first burst."""
+        self.left: deque[float] = deque()
+        """CPU-seconds still owed, or below 0: burnt too much, by each of those who had a turn at the same time."""
+
+    def take(self) -> float:
+        """Take over what is left of one turn."""
+        try:
+            return self.left.popleft()
+        except IndexError:
+            return 0.0
+
+
 class Burner:
-    """The account of one worker: what CPU time it owes, and how fast this CPU burns.
+    """What one worker does in its turns.
 
     Args:
         cpu_clock: CPU time of the calling thread, seconds.
@@ -54,8 +79,8 @@ class Burner:
         self._cpu_clock = cpu_clock
         self._burst = burst
         self._spent = cpu_clock()
-        self._rate = 0.0  # iterations per CPU-second; 0 before the first burst
-        self.owed = 0.0
+        self.account = Account()
+        """Of this one alone, unless a pool puts its own here."""
 
     def turn(self, duty: float, elapsed: float, period: float) -> None:
         """Burn what `duty` (0..1) asks for the `elapsed` seconds, less what was burnt too much before.
@@ -63,35 +88,34 @@ class Burner:
         All CPU time of the thread counts, so that what surrounds a burst is paid from the same account. A worker that
         was kept from running catches up by `PERIOD` at most, or by its own period (seconds), where that is less.
         """
-        spent = self._cpu_clock()
-        self.owed -= spent - self._spent
-        self._spent = spent
         bound = min(period, PERIOD)
-        self.owed = min(max(self.owed, -bound) + duty * elapsed, duty * period + bound, MAX_BURST)
-        if self.owed < MIN_BURST:
-            return
-        rest = self.owed
-        if not self._rate:
-            rest -= self._learn(CALIBRATION)
-        if rest > 0:
-            self._learn(max(int(rest * self._rate), 1))
+        began = self._cpu_clock()
+        owed = self.account.take() - (began - self._spent)
+        owed = min(max(owed, -bound) + duty * elapsed, duty * period + bound, MAX_BURST)
+        now = began
+        if owed >= MIN_BURST:
+            if not self.account.rate:
+                now = self._learn(CALIBRATION, now)
+            if (rest := owed - (now - began)) > 0:
+                now = self._learn(max(int(rest * self.account.rate), 1), now)
+        self._spent = now
+        self.account.left.append(owed - (now - began))
 
-    def _learn(self, iterations: int) -> float:
-        """Burn, learn from it how fast this CPU is, and return what it took, CPU-seconds."""
-        before = self._cpu_clock()
+    def _learn(self, iterations: int, before: float) -> float:
+        """Burn, learn from it how fast this CPU is; takes the CPU clock of before and returns that of afterwards."""
         self._burst(iterations)
-        took = self._cpu_clock() - before
-        if took > 0:
+        after = self._cpu_clock()
+        if after > before:
             # For ever, since frequency, SMT siblings and emulation change what an iteration costs; half the way, since
             # one burst may have met a cold cache.
-            rate = iterations / took
-            self._rate = (self._rate + rate) / 2 if self._rate else rate
-        return took
+            rate = min(iterations / (after - before), MAX_RATE)
+            self.account.rate = (self.account.rate + rate) / 2 if self.account.rate else rate
+        return after
 
     def forget(self) -> None:
         """Owe nothing: what was not burnt in time is not burnt later."""
         self._spent = self._cpu_clock()
-        self.owed = 0.0
+        self.account.left.clear()
 
 
 class Workers:
@@ -103,7 +127,7 @@ class Workers:
         lease: seconds for which a command is good.
         nice: 0..19, of the workers alone; the controller and the server keep theirs.
         period: seconds between the turns of a worker; None lets it grow with their number.
-        burner: makes the account of a worker, in its thread.
+        burner: makes what a worker does in its turns, in its thread.
     """
 
     def __init__(
@@ -117,6 +141,7 @@ class Workers:
         self._nice = nice
         self._fixed_period = period
         self._burner = burner
+        self._account = Account()
         self._threads: list[threading.Thread | None] = []
         self._wanted = 0
         self._duty = 0.0
@@ -190,6 +215,7 @@ class Workers:
         if self._nice:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         burner = self._burner()
+        burner.account = self._account
         mine = threading.current_thread()
         due = self._next_turn(index, time.monotonic())
         last = due - self._period  # as if there had been turns before: else many workers would come in slowly
