@@ -242,7 +242,7 @@ def running_machine(
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{theirs}" for theirs, ours in ports.items())
     # Ends with this process, whatever ends that.
     command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", f"q35,accel={accelerator}"]
-    command += ["-smp", str(CPUS), "-m", "512", "-display", "none"]
+    command += ["-smp", str(CPUS), "-m", "768", "-display", "none"]
     command += ["-cpu", "host" if accelerator == "kvm" else EMULATED_CPU, "-nodefaults"]
     if uefi:
         command += ["-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"]
