@@ -91,7 +91,7 @@ def test_latched_slices_cool_the_node_they_leave_and_heat_the_one_they_go_to(
             came = sum(pod.series()["loadband_latched_effort_cpus"] for pod in pods)
             before, since = sum(own_seconds(pods)), time.time()
             until = pause(8)
-            burnt = (sum(own_seconds(pods)) - before) / (until - since)
+            burnt = (sum(own_seconds(pods)) - before) / (time.time() - since)
             now = {node: node.used(since, until) for node in (old, new)}
         finally:
             cluster.uncordon(old)
@@ -102,8 +102,8 @@ def test_latched_slices_cool_the_node_they_leave_and_heat_the_one_they_go_to(
         f"-{100 * fell:.1f} and +{100 * rose:.1f} points ({100 * was[old]:.1f} to {100 * now[old]:.1f} %, "
         f"{100 * was[new]:.1f} to {100 * now[new]:.1f} %), {burnt:.3f} CPUs of ours for {came:.3f}",
     )
-    assert burnt == pytest.approx(came, rel=GATE)
-    # Where nodes share a machine, what else runs there goes to the CPUs that are idle: from the new node to the old one.
+    assert burnt == pytest.approx(came, rel=0.05)
+    # Where nodes share a machine, what else runs there goes to the idle CPUs: from the new node to the old one.
     assert fell == pytest.approx(left / old.cpus, abs=0.1)
     assert rose == pytest.approx(came / new.cpus, abs=0.1)
 
