@@ -82,7 +82,7 @@ container: setup-dev ## the image in real containers, on podman
 
 e2e: setup-dev ## the chart on the cluster of KUBECONFIG with LOADBAND_IMAGE; the command LOAD_IMAGE copies it to the nodes
 	@echo "== tests on a cluster"
-	@$(BIN)/pytest -s -m e2e $(PYTEST)
+	@$(BIN)/pytest -s -m e2e $(PYTEST) || $(BIN)/pytest $(AGAIN) -s -m e2e $(PYTEST)
 
 vm-image: setup-dev ## the machine image build/vm/loadband-VERSION.qcow2; VM_CACHE names where the next build finds its tools
 	@rm -rf build/vm/wheels && $(BIN)/python -m build --wheel --no-isolation --outdir build/vm/wheels . >/dev/null
