@@ -42,8 +42,6 @@ class Choice(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and show; returns the exit code: 0, 2 for what can't be asked, 130 after Ctrl-C."""
     choice = _parse(arguments)
-    # Asked to end by whatever: what was started must not go on burning.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     absent = [tool.name for tool in choice.tools if not tool.found]
     if absent:
@@ -208,7 +206,8 @@ def _parse(arguments: Sequence[str] | None) -> Choice:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Measure, and end everything that was started also when asked to end: by Ctrl-C, SIGTERM or a closed terminal."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # By all of them: a shell without job control starts what it puts into the background deaf to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         return main(arguments)
