@@ -9,14 +9,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.results import Run
-from bench.scenes import Scene
+from bench.scenes import EDGE, Scene
 
 COLOURS = {"loadband": "#0b5fb0", "stress-ng": "#d9660a", "lookbusy": "#2c8a3d", "ancestor": "#8a8a8a"}
 SLICES = ["#9ecae1", "#fdd0a2", "#c7e9c0", "#dadaeb"]
 """Of the shares of several regulators, in turn."""
 BAND = "#cfe3c8"
-HALF_WIDTH = 5.0
-"""Points from the middle to the edges of a profile's band, by default."""
 EVENTS = {
     "killed": "one is killed",
     "moves": "one moves away",
@@ -37,7 +35,7 @@ def draw(scene: Scene, runs: Sequence[Run], directory: Path) -> Path:
     axes = figure.subplots()
     low, high = scene.band
     if asked := runs[0].asked:
-        bottoms, tops = ([percent + half for _, percent in asked] for half in (-HALF_WIDTH, HALF_WIDTH))
+        bottoms, tops = ([percent + half for _, percent in asked] for half in (-100 * EDGE, 100 * EDGE))
         axes.fill_between([at for at, _ in asked], bottoms, tops, color=BAND, zorder=0, label="band asked for")
     else:
         axes.axhspan(low, high, color=BAND, zorder=0, label=f"band {low:g}..{high:g} %")

@@ -170,7 +170,7 @@ def back_in_band(event: str, until: str) -> Number:
     def number(recording: Recording) -> float:
         if event not in recording.events:
             return nan
-        return settled(recording.windows(event, until), *recording.band, recording.events[event])
+        return reached(event, until, *recording.band)(recording)
 
     return number
 
