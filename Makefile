@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `demo`, `dashboards` and `bench` are folders, too.
-.PHONY: help run demo dashboards bench setup setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
+.PHONY: help run demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,8 @@ bench: setup-dev ## loadband beside its peers: 20 minutes on an idle machine; SC
 		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
 
 setup: .venv/.run ## make .venv with loadband in it
+
+setup-rebalance: .venv/.rebalance
 
 setup-dev: .venv/.dev
 
@@ -97,11 +99,12 @@ e2e-vm: setup-dev ## VM_IMAGE in real virtual machines, on QEMU; some minutes, o
 	@echo "== tests in virtual machines"
 	@VM_IMAGE=$(VM_IMAGE) $(BIN)/pytest -s -m vm $(PYTEST)
 
-lock: setup-dev ## resolve the dependencies anew into requirements/
+lock: .venv/.made ## resolve the dependencies anew into requirements/
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile $(UV) pyproject.toml -o requirements/run.txt
 	@$(BIN)/uv pip compile $(UV) --group build -o requirements/build.txt
-	@$(BIN)/uv pip compile $(UV) pyproject.toml --group dev -o requirements/dev.txt
+	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra rebalance -o requirements/rebalance.txt
+	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra rebalance --group dev -o requirements/dev.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
@@ -121,7 +124,12 @@ clean: ## remove all that was made
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.dev: .venv/.run requirements/dev.txt
+.venv/.rebalance: .venv/.run requirements/rebalance.txt
+	@echo "setting up loadband rebalance ..." >&2
+	@$(PIP) install --require-hashes -r requirements/rebalance.txt
+	@touch $@
+
+.venv/.dev: .venv/.rebalance requirements/dev.txt
 	@echo "setting up the tools for the tests ..." >&2
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
