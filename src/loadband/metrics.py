@@ -1,7 +1,7 @@
 """What Prometheus sees: every metric name in one table, and one collector that renders one snapshot.
 
-The names are an interface: dashboards, rules and charts are written against them. Nothing here is counted or measured;
-a scrape reads one reference and says what is in it, so that all its values are of one cycle.
+The names are an interface: dashboards, rules and charts depend on them. Nothing here counts or measures anything: a
+scrape reads one reference and renders what it holds, so all values of a scrape come from the same cycle.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from prometheus_client.utils import floatToGoString
 from loadband.quantities import SETPOINT_SOURCES, Counts, DropReason, Histogram, Scope, Snapshot, State, Steal
 
 SnapshotSource = Callable[[], Snapshot | None]
-"""Gives the snapshot of the last cycle, None before the first."""
+"""Returns the snapshot of the last cycle, or None before the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What doesn't change while the process lives."""
+    """Values that don't change while the process runs."""
 
     scope: Scope
     controller: str
     steal: Steal
     version: str
     revision: str
-    """Of the source that was built; empty where that is not known."""
+    """Revision of the source that was built; empty if unknown."""
     python_version: str
 
 
@@ -49,183 +49,183 @@ class Family:
     kind: Literal["gauge", "counter", "histogram", "info"]
     labels: tuple[str, ...]
     help: str
-    """Says the unit, and for what is a mean the time it is over."""
+    """The HELP text; it states the unit and, for a mean, the window."""
 
 
-_WINDOW = "over the last second (the control interval, where that is longer), sliding"
-_ABSENT = "Absent without a trustworthy reading."
+_WINDOW = "over the last second (or the control interval, if that is longer), sliding"
+_ABSENT = "Absent while there is no trustworthy reading."
 _NO_BAND = "Absent with a fixed effort."
-_NO_PROFILE = "Absent without one, or while a PUT stands before it."
+_NO_PROFILE = "Absent without a profile, or while a PUT overrides it."
 
 FAMILIES = (
     Family(
         "loadband_cpu_utilization_ratio",
         "gauge",
         ("scope",),
-        f"CPU utilization of the scope, 0..1 of its capacity, {_WINDOW}: own + other, and steal where that counts as "
-        f"busy. {_ABSENT}",
+        f"CPU utilization of the scope as a ratio of its capacity, 0..1, {_WINDOW}: own + other, plus steal if that "
+        f"counts as busy. {_ABSENT}",
     ),
     Family(
         "loadband_cpu_ratio",
         "gauge",
         ("scope", "mode"),
-        f"CPU time of the scope by mode, 0..1 of its capacity, {_WINDOW}; the four modes sum to 1: own (this process), "
-        f"other (everybody else), steal (taken by the hypervisor), idle. {_ABSENT}",
+        f"CPU time of the scope by mode as a ratio of its capacity, 0..1, {_WINDOW}. The four modes sum to 1: own "
+        f"(this process), other (all other processes), steal (taken by the hypervisor), idle. {_ABSENT}",
     ),
     Family(
         "loadband_cpu_seconds_total",
         "counter",
         ("scope", "mode"),
-        "CPU time of the scope by mode, CPU-seconds since the start. What rules should use: the ratios are over one "
-        "second and alias with a slower scrape.",
+        "CPU time of the scope by mode, in CPU-seconds since the start. Use this in rules: the ratios cover one "
+        "second, so a slower scrape aliases them.",
     ),
-    Family("loadband_band_min_ratio", "gauge", (), f"Lower edge of the band, 0..1 of the scope's capacity. {_NO_BAND}"),
-    Family("loadband_band_max_ratio", "gauge", (), f"Upper edge of the band, 0..1 of the scope's capacity. {_NO_BAND}"),
+    Family("loadband_band_min_ratio", "gauge", (), f"Lower edge of the band as a ratio of capacity, 0..1. {_NO_BAND}"),
+    Family("loadband_band_max_ratio", "gauge", (), f"Upper edge of the band as a ratio of capacity, 0..1. {_NO_BAND}"),
     Family(
         "loadband_in_band",
         "gauge",
         (),
-        f"Whether CPU utilization, {_WINDOW}, is inside the band: 1 or 0. A moving band counts by its mean over that "
-        f"time. {_ABSENT} {_NO_BAND}",
+        f"1 if CPU utilization {_WINDOW}, is inside the band, else 0. A moving band is averaged over the same time. "
+        f"{_ABSENT} {_NO_BAND}",
     ),
-    Family("loadband_workers", "gauge", (), "Threads that the present command asks for."),
+    Family("loadband_workers", "gauge", (), "Number of worker threads that the current command asks for."),
     Family(
         "loadband_worker_duty_ratio",
         "gauge",
         (),
-        "Share of the time that a worker is asked to burn by the present command, 0..1, mean of all workers.",
+        "Share of its time that a worker is asked to burn, 0..1, as the mean over all workers.",
     ),
     Family(
         "loadband_effort_cpus",
         "gauge",
         (),
-        "CPU-seconds per second that the present command asks of all workers together, CPUs.",
+        "CPU time per second that the current command asks of all workers together, in CPUs.",
     ),
     Family(
         "loadband_latched_effort_cpus",
         "gauge",
         (),
-        "The fixed size of a latched load, CPUs; the CPU time that it really gets is in loadband_cpu_seconds_total. "
-        "Absent in closed loop.",
+        "Fixed size of a latched load, in CPUs; loadband_cpu_seconds_total has the CPU time that it actually gets. "
+        "Absent unless latched.",
     ),
     Family(
         "loadband_latch_timestamp_seconds",
         "gauge",
         (),
-        "When the load was latched, seconds since the epoch. Absent in closed loop.",
+        "Time at which the load was latched, in seconds since the epoch. Absent unless latched.",
     ),
     Family(
         "loadband_capacity_cpus",
         "gauge",
         ("scope",),
-        f"CPUs of the scope, the denominator of every ratio; fractional under a quota. {_ABSENT}",
+        f"Number of CPUs in the scope, the denominator of every ratio; fractional under a quota. {_ABSENT}",
     ),
     Family(
         "loadband_reach_cpus",
         "gauge",
         (),
-        "The most CPUs that this process can burn: the least of affinity, cpuset, every quota and its own ceiling. "
+        "The most CPUs that this process can burn: the smallest of its affinity, cpuset, quotas and own ceiling. "
         f"{_ABSENT}",
     ),
     Family(
         "loadband_state",
         "gauge",
         ("state",),
-        "The verdict of the last cycle: 1 for the state that applies, 0 for every other; all 0 before the first cycle.",
+        "State after the last cycle: 1 for the one that applies, 0 for the others; all 0 before the first cycle.",
     ),
     Family(
         "loadband_in_band_seconds_total",
         "counter",
         (),
-        "Observed time, seconds, in which CPU utilization over the last second was inside the band. Stands still while "
-        "latched.",
+        "Seconds of the observed time for which CPU utilization over the last second was inside the band. Doesn't "
+        "increase while latched.",
     ),
     Family(
         "loadband_observed_seconds_total",
         "counter",
         (),
-        "Time, seconds, of which is known whether CPU utilization was inside the band: the denominator of "
-        "loadband_in_band_seconds_total. Stands still while latched.",
+        "Seconds for which it is known whether CPU utilization was in the band: the denominator of "
+        "loadband_in_band_seconds_total. Doesn't increase while latched.",
     ),
     Family(
         "loadband_cpu_throttled_seconds_total",
         "counter",
         (),
-        "Time, seconds, in which the kernel held our cgroup back for its CPU quota. Absent without a quota.",
+        "Seconds for which the kernel throttled this cgroup for its CPU quota. Absent without a quota.",
     ),
     Family(
         "loadband_cpu_throttled_periods_total",
         "counter",
         (),
-        "Enforcement periods of our cgroup's CPU quota in which it was held back. Absent without a quota.",
+        "Enforcement periods of this cgroup's CPU quota in which it was throttled. Absent without a quota.",
     ),
     Family(
         "loadband_cpu_periods_total",
         "counter",
         (),
-        "Enforcement periods of our cgroup's CPU quota that have passed. Absent without a quota.",
+        "Enforcement periods of this cgroup's CPU quota that have elapsed. Absent without a quota.",
     ),
-    Family("loadband_cycles_total", "counter", (), "Cycles of the control loop."),
+    Family("loadband_cycles_total", "counter", (), "Number of control loop cycles."),
     Family(
         "loadband_cycle_overruns_total",
         "counter",
         (),
-        "Cycles of the control loop that began more than one interval late.",
+        "Number of control loop cycles that began more than one interval late.",
     ),
     Family(
         "loadband_cycle_failures_total",
         "counter",
         ("reason",),
-        "Samples dropped because they gave no trustworthy reading, by reason.",
+        "Number of samples dropped because they gave no trustworthy reading, by reason.",
     ),
     Family(
         "loadband_cycle_duration_seconds",
         "histogram",
         (),
-        "Time that a cycle of the control loop took, seconds. Absent before the first cycle.",
+        "Duration of a control loop cycle, in seconds. Absent before the first cycle.",
     ),
-    Family("loadband_worker_restarts_total", "counter", (), "Workers that died and were replaced."),
+    Family("loadband_worker_restarts_total", "counter", (), "Number of workers that died and were replaced."),
     Family(
         "loadband_band_changes_total",
         "counter",
         ("source",),
-        "Changes of the band, by what asked for them: control (PUT and DELETE), profile (one that was read again; its "
-        "motion is no change), settings (SIGHUP).",
+        "Number of times the band was changed, by source: control (PUT and DELETE), profile (its file was read again; "
+        "its motion doesn't count), settings (SIGHUP).",
     ),
-    Family("loadband_profile_info", "info", ("profile",), f"The profile in force; always 1. {_NO_PROFILE}"),
+    Family("loadband_profile_info", "info", ("profile",), f"Name of the current profile; always 1. {_NO_PROFILE}"),
     Family(
         "loadband_profile_phase",
         "gauge",
         ("phase",),
-        f"Where the profile in force is: 1 for the phase of now, 0 for every other. {_NO_PROFILE}",
+        f"Phase of the current profile: 1 for the current phase, 0 for the others. {_NO_PROFILE}",
     ),
     Family(
         "loadband_last_cycle_timestamp_seconds",
         "gauge",
         (),
-        "When the last cycle of the control loop was, seconds since the epoch. Absent before the first cycle.",
+        "Time of the last control loop cycle, in seconds since the epoch. Absent before the first cycle.",
     ),
     Family(
         "loadband_deadline_timestamp_seconds",
         "gauge",
         (),
-        "When the duration is over, seconds since the epoch. Absent where no duration is set.",
+        "Time at which LOADBAND_DURATION ends, in seconds since the epoch. Absent without a duration.",
     ),
-    Family("loadband_settings_info", "info", ("scope", "controller", "steal"), "The settings in force; always 1."),
+    Family("loadband_settings_info", "info", ("scope", "controller", "steal"), "Settings in use; always 1."),
     Family(
         "loadband_build_info",
         "info",
         ("version", "revision", "pythonversion"),
-        "What was built, and the Python that runs it; always 1.",
+        "Version and revision of loadband, and the Python that runs it; always 1.",
     ),
 )
-"""Every metric of our own, in the order of exposition. The process and platform collectors of the client library add
+"""Every metric of loadband's own, in order of exposition. The client library's process and platform collectors add
 `process_*` and `python_info`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """One value of one metric, labels in the order of its declaration."""
+    """One value of one metric, with its labels in the order of the declaration."""
 
     name: str
     value: float | Histogram
@@ -233,11 +233,11 @@ class _Point:
 
 
 def registry(source: SnapshotSource, info: Info) -> CollectorRegistry:
-    """A registry of its own with everything that `/metrics` shows.
+    """Create a registry with everything that `/metrics` shows.
 
     Args:
-        source: read exactly once per scrape, from any thread.
-        info: what the `_info` metrics say.
+        source: is read exactly once per scrape, from any thread.
+        info: values of the `_info` metrics.
     """
     own = CollectorRegistry()
     own.register(SnapshotCollector(source, info))
@@ -247,14 +247,14 @@ def registry(source: SnapshotSource, info: Info) -> CollectorRegistry:
 
 
 class SnapshotCollector(Collector):
-    """Renders the snapshot of the last cycle, in fresh objects for every scrape.
+    """Renders the snapshot of the last cycle into fresh metric objects for every scrape.
 
-    A value that isn't known is absent, not zero: before there is a trustworthy reading, no ratio is true. Counters and
-    the series of every label value exist from the start.
+    An unknown value is absent, not zero: without a trustworthy reading, no ratio would be true. Counters and the series
+    of every label value exist from the start.
 
     Args:
-        source: read exactly once per `collect`.
-        info: what the `_info` metrics say.
+        source: is read exactly once per `collect`.
+        info: values of the `_info` metrics.
     """
 
     def __init__(self, source: SnapshotSource, info: Info) -> None:
@@ -262,11 +262,11 @@ class SnapshotCollector(Collector):
         self._info = info
 
     def describe(self) -> list[Metric]:
-        """The families without values, so that registering reads no snapshot."""
+        """Return the families without values, so that registering reads no snapshot."""
         return [_metric(family, []) for family in FAMILIES]
 
     def collect(self) -> list[Metric]:
-        """The families that have a value now, in the order of their declaration."""
+        """Return the families that currently have a value, in order of declaration."""
         by_name: dict[str, list[_Point]] = {}
         for point in _points(self._source(), self._info):
             by_name.setdefault(point.name, []).append(point)
@@ -342,7 +342,7 @@ def _of_reading(snapshot: Snapshot) -> Iterator[_Point]:
 
 
 def _metric(family: Family, points: list[_Point]) -> Metric:
-    """The client library's object for a family; it takes a counter's and an info's name without the suffix."""
+    """Build the client library's object for a family; it wants names of counters and infos without their suffix."""
     metric: Metric
     match family.kind:
         case "gauge":
@@ -361,7 +361,7 @@ def _metric(family: Family, points: list[_Point]) -> Metric:
 
 
 def _samples(value: float | Histogram) -> Iterator[tuple[str, dict[str, str], float]]:
-    """The lines that one value makes: suffix of the name, label of the bucket, number."""
+    """Yield the samples of one value: suffix of the name, label of the bucket, number."""
     if isinstance(value, Histogram):
         bounds = [*map(floatToGoString, value.bounds), "+Inf"]
         for bound, count in zip(bounds, itertools.accumulate(value.counts), strict=True):
