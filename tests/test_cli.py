@@ -35,7 +35,7 @@ def test_help_explains_every_setting_with_variable_range_and_default() -> None:
 
 def test_version_is_that_of_the_package() -> None:
     done = run("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "loadband 0.1.0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "loadband 0.2.0\n", "")
 
 
 def test_check_prints_each_setting_and_where_it_came_from_and_burns_nothing() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
+from trove_classifiers import classifiers
 
 from loadband.metrics import FAMILIES
 from loadband.quantities import State
@@ -21,6 +24,7 @@ PAGES = sorted(
     for path in ROOT.rglob("*.md")
     if not any(part.startswith(".") or part in HIDDEN for part in path.relative_to(ROOT).parts)
 )
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 README_LINES = 150
 
 
@@ -112,6 +116,24 @@ def test_pages_and_links_were_found() -> None:
     assert {page.relative_to(ROOT).as_posix() for page in PAGES} >= {"README.md", "docs/alerts.md", "SECURITY.md"}
     assert sum(1 for _ in links()) > 60
     assert any("#" in link for _, link in links())
+
+
+def test_one_version_is_named_everywhere() -> None:
+    version = PROJECT["version"]
+    chart = yaml.safe_load((ROOT / "helm/loadband/Chart.yaml").read_text())
+    assert {chart["version"], chart["appVersion"]} == {version}
+    newest = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert newest == version
+    for page in ("README.md", "docs/container.md", "docs/vm.md"):
+        named = set(re.findall(r"loadband[-\w]*[:-](\d+\.\d+\.\d+)", (ROOT / page).read_text()))
+        assert named == {version}, page
+
+
+def test_classifiers_exist_and_readme_names_the_same_pythons() -> None:
+    assert set(PROJECT["classifiers"]) <= classifiers
+    pythons = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if ":: Python :: 3." in text]
+    assert PROJECT["requires-python"] == f">={pythons[0]}"
+    assert f"Python {', '.join(pythons[:-1])} or {pythons[-1]}" in (ROOT / "README.md").read_text()
 
 
 def test_readme_is_short() -> None:
