@@ -400,17 +400,17 @@ def test_serves_as_a_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({}, "At most 0.20 CPU-hours in all (1 x 200m x 1h)."),
+        ({}, "At most 0.20 CPU-hours in total (1 x 200m x 1h)."),
         ({"effort": "250m", "replicas": 4, "duration": 0}, "At most 1.00 CPU-hours in each hour, without end"),
         (
             {"scope": "container", "resources": {"limits": {"cpu": 2}}, "duration": "30m"},
-            "At most 0.70 CPU-hours in all",
+            "At most 0.70 CPU-hours in total",
         ),
         ({"maxEffort": "none"}, "At most 0.70 CPU-hours for each CPU of each node"),
         ({"maxEffort": "2", "replicas": None, "duration": "30m"}, "At most 1.00 CPU-hours for each pod."),
         ({"kind": "DaemonSet", "allNodes": True, "maxEffort": 1}, "At most 1.00 CPU-hours for each pod."),
-        ({"kind": "Job"}, "Then it ends, and has failed if the band was not held."),
-        ({"latch": "2m"}, "After 2m it stays a load of the size it then has."),
+        ({"kind": "Job"}, "Then it ends; it fails if the band was not held."),
+        ({"latch": "2m"}, "After 2m it latches: it becomes an ordinary load of the size that it has by then."),
         ({}, "kubectl --namespace space port-forward service/one-loadband 10670"),
         ({}, "helm uninstall one --namespace space"),
     ],

@@ -89,14 +89,14 @@ def test_each_state(kind: str, state: str, own: float, in_band: int, *, good: bo
     with service(SERIES.format(start=1, state=state, own=own, in_band=in_band)) as port:
         done = held(port, kind)
     assert done.returncode == (0 if good else 1)
-    assert done.stdout == f"{'ok  ' if good else 'FAIL'} {state}: utilization 65.0 %, {2 * own:.3f} CPUs of ours\n"
+    assert done.stdout == f"{'ok  ' if good else 'FAIL'} {state}: utilization 65.0 %, {2 * own:.3f} CPUs burned\n"
 
 
 def test_the_programs_own_words_are_understood() -> None:
     golden = (Path(__file__).parent / "exposition.txt").read_text()
     with service(f"{golden}process_start_time_seconds 1\n") as port:
         done = held(port)
-    assert (done.returncode, done.stdout) == (0, "ok   holding: utilization 62.5 %, 2.000 CPUs of ours\n")
+    assert (done.returncode, done.stdout) == (0, "ok   holding: utilization 62.5 %, 2.000 CPUs burned\n")
 
 
 def test_each_pod_is_asked() -> None:

@@ -41,12 +41,12 @@ LIMIT = {"limits": {"cpu": "200m"}}
         # What contradicts something else: the chart's own sentences.
         ({"band": {"min": 80}}, "band.min (80) must be less than band.max (70)"),
         ({"band": {"min": 70}}, "band.min (70) must be less than band.max (70)"),
-        ({"kind": "DaemonSet"}, "a DaemonSet without a nodeSelector of yours would load every node of the cluster"),
+        ({"kind": "DaemonSet"}, "a DaemonSet without a nodeSelector would load every node of the cluster"),
         ({"kind": "Job", "duration": 0}, "a Job is a finite run: set duration"),
-        ({"latch": "1m", "effort": 1}, "set one of latch and effort"),
-        ({"profile": "x", "effort": 1}, "set one of profile and effort"),
-        ({"profile": "x", "latch": "1m"}, "set one of profile and latch"),
-        ({"profileFiles": {"load.csv": "0,1"}}, "profileFiles are for a profile: set profile"),
+        ({"latch": "1m", "effort": 1}, "set either latch or effort"),
+        ({"profile": "x", "effort": 1}, "set either profile or effort"),
+        ({"profile": "x", "latch": "1m"}, "set either profile or latch"),
+        ({"profileFiles": {"load.csv": "0,1"}}, "profileFiles without a profile: set profile"),
         ({"profile": 1}, "at '/profile': got number, want string"),
         (
             {"extraEnv": [{"name": "LOADBAND_PROFILE", "value": "x"}]},

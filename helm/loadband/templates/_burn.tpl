@@ -1,11 +1,11 @@
-{{/* How much a pod may burn, and for how long. Amounts of CPU are whole millicores here, times are milliseconds. */}}
+{{/* How much a pod may burn, and for how long. Here, amounts of CPU are whole millicores and times are milliseconds. */}}
 
-{{/* A text or number as the user wrote it: 1000000 is not 1e+06. */}}
+{{/* A string or number as the user wrote it: 1000000, not 1e+06. */}}
 {{- define "loadband.text" -}}
 {{- if not (kindIs "invalid" .) -}}{{ toJson . | trimAll "\"" }}{{- end -}}
 {{- end -}}
 
-{{/* A quantity of CPU as the user writes it, in millicores, rounded up: 250m, 0.25 and 0.2495 are 250. */}}
+{{/* An amount of CPU in millicores, rounded up: 250m, 0.25 and 0.2495 are 250. */}}
 {{- define "loadband.millicores" -}}
 {{- $text := include "loadband.text" . -}}
 {{- if hasSuffix "m" $text -}}
@@ -15,7 +15,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A time as the user writes it, in milliseconds: 1h, 1.5s, 500ms, 90. */}}
+{{/* A time (1h, 1.5s, 500ms, 90) in milliseconds. */}}
 {{- define "loadband.milliseconds" -}}
 {{- $text := include "loadband.text" . -}}
 {{- $factors := dict "" 1000 "ms" 1 "s" 1000 "m" 60000 "h" 3600000 -}}
@@ -23,13 +23,13 @@
 {{- mulf (trimSuffix $unit $text) (get $factors $unit) | ceil | int64 -}}
 {{- end -}}
 
-{{/* The value resources.limits.cpu, or nothing. */}}
+{{/* The user's resources.limits.cpu in millicores, or nothing. */}}
 {{- define "loadband.givenLimit" -}}
 {{- $limits := default dict (default dict .Values.resources).limits -}}
 {{- if $limits.cpu -}}{{ include "loadband.millicores" $limits.cpu }}{{- end -}}
 {{- end -}}
 
-{{/* The ceiling that the program is told, or nothing. */}}
+{{/* The ceiling that the program gets (MAX_EFFORT), or nothing. */}}
 {{- define "loadband.maxEffort" -}}
 {{- $asked := include "loadband.text" .Values.maxEffort -}}
 {{- if not (has $asked (list "" "none")) -}}
@@ -39,7 +39,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The most that a pod is to burn by its settings, or nothing where its CPU limit or the node bounds it. */}}
+{{/* The most that a pod's settings let it burn, or nothing if only its CPU limit or the node bounds it. */}}
 {{- define "loadband.effort" -}}
 {{- if .Values.effort -}}{{ include "loadband.millicores" .Values.effort }}{{- else -}}{{ include "loadband.maxEffort" . }}{{- end -}}
 {{- end -}}
@@ -55,12 +55,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The highest that utilization is to be, percent; where a profile goes is not known here. */}}
+{{/* The highest utilization asked for, in percent; the chart can't know how high a profile goes. */}}
 {{- define "loadband.highest" -}}
 {{- if .Values.profile -}}100{{- else -}}{{ .Values.band.max }}{{- end -}}
 {{- end -}}
 
-{{/* The most that a pod can burn, millicores, or nothing where only its node bounds it. */}}
+{{/* The most that a pod can burn, in millicores, or nothing if only its node bounds it. */}}
 {{- define "loadband.burns" -}}
 {{- $limit := include "loadband.givenLimit" . -}}
 {{- if and (eq .Values.scope "container") $limit (not .Values.effort) -}}

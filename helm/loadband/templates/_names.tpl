@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The name of what is installed: the release's, with the chart's where that isn't in it. */}}
+{{/* The name of the installed objects: the release's name, plus the chart's name unless it contains that. */}}
 {{- define "loadband.fullname" -}}
 {{- $name := include "loadband.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -14,7 +14,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What finds the regulators' pods, and never the pod of `helm test`. */}}
+{{/* Selects the regulators' pods, but not the pod of `helm test`. */}}
 {{- define "loadband.selector" -}}
 app.kubernetes.io/name: {{ include "loadband.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -33,7 +33,7 @@ app.kubernetes.io/component: regulator
 {{- toYaml (merge $own (default dict .Values.commonLabels)) -}}
 {{- end -}}
 
-{{/* The reference of the image: a digest counts more than a tag. */}}
+{{/* The image's reference; a digest overrides a tag. */}}
 {{- define "loadband.image" -}}
 {{- $image := .Values.image -}}
 {{- $name := list $image.registry $image.repository | compact | join "/" -}}

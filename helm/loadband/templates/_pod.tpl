@@ -1,4 +1,4 @@
-{{/* The variables that the chart's values make; extraEnv may not make them again. */}}
+{{/* The variables that the chart's values set; extraEnv must not set them again. */}}
 {{- define "loadband.env" -}}
 {{- $env := dict "SCOPE" .Values.scope "CONTROLLER" .Values.controller "DURATION" (include "loadband.text" .Values.duration) -}}
 {{- if .Values.effort -}}
@@ -26,7 +26,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The profile and what it replays, by file name. */}}
+{{/* The profile and the series that it replays, by file name. */}}
 {{- define "loadband.profile" -}}
 {{- toYaml (merge (dict "profile.toml" .Values.profile) (default dict .Values.profileFiles)) -}}
 {{- end -}}
@@ -42,7 +42,7 @@
 {{- toYaml (set $resources "limits" $limits) -}}
 {{- end -}}
 
-{{/* What all our pods have in common, the one of `helm test` too. */}}
+{{/* What all pods have in common, including the pod of `helm test`. */}}
 {{- define "loadband.podBase" -}}
 automountServiceAccountToken: false
 {{- with .Values.imagePullSecrets }}
@@ -90,9 +90,9 @@ spec:
   {{- if eq .Values.kind "Job" }}
   restartPolicy: Never
   {{- end }}
-  # A Service by the name of loadband would put LOADBAND_PORT and more into the environment.
+  # A Service named loadband would put LOADBAND_PORT and other variables into the environment.
   enableServiceLinks: false
-  # It ends within 2 s.
+  # The program ends within 2 s.
   terminationGracePeriodSeconds: 10
   containers:
     - name: loadband
@@ -105,7 +105,7 @@ spec:
       ports:
         - name: metrics
           containerPort: 10670
-      # On a saturated node an answer takes its time: a shorter one would kill its own load.
+      # On a saturated node an answer takes longer; with a shorter timeout the load would kill its own pods.
       livenessProbe:
         httpGet: {path: /healthz, port: metrics}
         timeoutSeconds: 5
@@ -123,7 +123,7 @@ spec:
           readOnly: true
       {{- end }}
   {{- if .Values.profile }}
-  # No local storage, which would keep a descheduler away.
+  # A ConfigMap isn't local storage, which would keep a descheduler from evicting the pod.
   volumes:
     - name: profile
       configMap:

@@ -1,4 +1,4 @@
-{{/* What no schema can say: each a sentence, all of them at once. */}}
+{{/* Checks that no schema can express: a sentence for each problem, all at once. */}}
 {{- define "loadband.refuse" -}}
 {{- $v := .Values -}}
 {{- $wrong := list -}}
@@ -8,7 +8,7 @@
 
 {{- $elsewhere := or (omit (default dict $v.nodeSelector) "kubernetes.io/os") (get (default dict $v.affinity) "nodeAffinity") -}}
 {{- if and (eq $v.kind "DaemonSet") (not $v.allNodes) (not $elsewhere) -}}
-{{- $wrong = append $wrong "a DaemonSet without a nodeSelector of yours would load every node of the cluster: set nodeSelector (or a node affinity), or allNodes: true if you mean it" -}}
+{{- $wrong = append $wrong "a DaemonSet without a nodeSelector would load every node of the cluster: set nodeSelector (or a node affinity), or allNodes: true if you mean it" -}}
 {{- end -}}
 
 {{- $duration := include "loadband.milliseconds" $v.duration | int64 -}}
@@ -17,7 +17,7 @@
 {{- end -}}
 {{- if $v.latch -}}
 {{- if $v.effort -}}
-{{- $wrong = append $wrong "effort is a fixed load from the start, there is nothing to latch: set one of latch and effort" -}}
+{{- $wrong = append $wrong "effort is fixed from the start, so there is nothing to latch: set either latch or effort" -}}
 {{- end -}}
 {{- if lt (include "loadband.milliseconds" $v.latch | int64) 1000 -}}
 {{- $wrong = append $wrong (printf "latch (%v) must be at least 1s" $v.latch) -}}
@@ -28,23 +28,23 @@
 {{- end -}}
 
 {{- if and $v.profile $v.effort -}}
-{{- $wrong = append $wrong "effort is a fixed load, it follows nothing: set one of profile and effort" -}}
+{{- $wrong = append $wrong "effort is fixed, so it can't follow a profile: set either profile or effort" -}}
 {{- end -}}
 {{- if and $v.profile $v.latch -}}
-{{- $wrong = append $wrong "a latch is a load of one size, it follows nothing: set one of profile and latch" -}}
+{{- $wrong = append $wrong "a latched load has one size, so it can't follow a profile: set either profile or latch" -}}
 {{- end -}}
 {{- if and $v.profileFiles (not $v.profile) -}}
-{{- $wrong = append $wrong "profileFiles are for a profile: set profile" -}}
+{{- $wrong = append $wrong "profileFiles without a profile: set profile" -}}
 {{- end -}}
 
 {{- $limit := include "loadband.givenLimit" . -}}
 {{- $maxEffort := include "loadband.maxEffort" . -}}
 {{- if and (eq $v.scope "container") (not $limit) -}}
-{{- $wrong = append $wrong "scope container is the pod against its CPU limit: set resources.limits.cpu" -}}
+{{- $wrong = append $wrong "with scope container the band is a percentage of the pod's CPU limit: set resources.limits.cpu" -}}
 {{- end -}}
 {{- range $name, $asked := dict "effort" (ternary (include "loadband.effort" .) "" (not (empty $v.effort))) "maxEffort" $maxEffort -}}
 {{- if and $asked $limit (gt (int64 $asked) (int64 $limit)) -}}
-{{- $wrong = append $wrong (printf "resources.limits.cpu (%v) is below %s (%v): the pod would be throttled and never get there; leave 25 %% of headroom, or leave the limit out" $v.resources.limits.cpu $name (get $v $name)) -}}
+{{- $wrong = append $wrong (printf "resources.limits.cpu (%v) is below %s (%v): the pod would be throttled and never reach it; leave 25 %% of headroom, or leave out the limit" $v.resources.limits.cpu $name (get $v $name)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.effort $maxEffort (gt (include "loadband.effort" . | int64) (int64 $maxEffort)) -}}
@@ -57,15 +57,15 @@
 {{- if and (hasPrefix "LOADBAND_" .name) (hasKey $own $name) -}}
 {{- $wrong = append $wrong (printf "extraEnv has %s: set the value %s instead" .name (get $own $name)) -}}
 {{- else if eq .name "LOADBAND_LISTEN" -}}
-{{- $wrong = append $wrong "extraEnv has LOADBAND_LISTEN: probes and monitors ask for port 10670" -}}
+{{- $wrong = append $wrong "extraEnv has LOADBAND_LISTEN: probes and monitors need port 10670" -}}
 {{- end -}}
 {{- end -}}
 
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
-{{- $wrong = append $wrong "serviceMonitor and podMonitor together would scrape each pod twice: enable one of them" -}}
+{{- $wrong = append $wrong "serviceMonitor and podMonitor together would scrape each pod twice: enable only one of them" -}}
 {{- end -}}
 
 {{- if $wrong -}}
-{{- fail (printf "\n\nloadband can't be installed so:\n- %s\n" (join "\n- " $wrong)) -}}
+{{- fail (printf "\n\nloadband can't be installed with these values:\n- %s\n" (join "\n- " $wrong)) -}}
 {{- end -}}
 {{- end -}}
