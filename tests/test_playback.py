@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from plant import Plant, regulator, run
 
+from loadband.document import DocumentError
 from loadband.playback import Follower, Playback, ProfileFile, play
-from loadband.profile import Profile, ProfileError, parse
+from loadband.profile import Profile, parse
 from loadband.quantities import Band, Progress, Setpoint, Snapshot
 from loadband.setpoint import SetpointCell
 
@@ -297,7 +298,7 @@ def test_without_a_profile_a_demand_goes_back_to_the_settings() -> None:
 
 
 def told(path: Path) -> tuple[str, ...]:
-    with pytest.raises(ProfileError) as caught:
+    with pytest.raises(DocumentError) as caught:
         ProfileFile(path).load()
     return caught.value.problems
 
@@ -306,13 +307,13 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "day.toml"
     assert told(path) == (f"{path}: cannot be read: No such file or directory",)
     path.mkdir()
-    assert told(path) == (f"{path}: cannot be read: it is no regular file",)
+    assert told(path) == (f"{path}: cannot be read: it isn't a regular file",)
     path.rmdir()
     os.mkfifo(path)
-    assert told(path) == (f"{path}: cannot be read: it is no regular file",)
+    assert told(path) == (f"{path}: cannot be read: it isn't a regular file",)
     path.unlink()
     path.write_bytes(b"width = 10\n# \xff\n")
-    assert told(path) == (f"{path}: cannot be read: line 2 is no UTF-8",)
+    assert told(path) == (f"{path}: cannot be read: line 2 isn't UTF-8",)
     path.write_text("#" * 70_000)
     assert told(path) == (f"{path}: cannot be read: it has more than 65536 bytes",)
 

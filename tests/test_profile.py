@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loadband.profile import MAX_PHASES, Profile, ProfileError, curve, parse
+from loadband.document import DocumentError
+from loadband.profile import MAX_PHASES, Profile, curve, parse
 from loadband.quantities import Band
 
 CONSTANT = '[[phase]]\nkind = "constant"\ntarget = 50\nduration = "10s"\n'
@@ -31,7 +32,7 @@ def profile(text: str, **files: str) -> Profile:
 
 
 def problems(text: str, **files: str) -> list[str]:
-    with pytest.raises(ProfileError) as caught:
+    with pytest.raises(DocumentError) as caught:
         profile(text, **files)
     assert str(caught.value).splitlines() == list(caught.value.problems)
     return list(caught.value.problems)
@@ -40,7 +41,7 @@ def problems(text: str, **files: str) -> list[str]:
 def profile_or_problems(text: str, **files: str) -> Profile | tuple[str, ...]:
     try:
         return profile(text, **files)
-    except ProfileError as error:
+    except DocumentError as error:
         return error.problems
 
 
@@ -137,13 +138,14 @@ PROMETHEUS = {
     ("unit", "text"),
     [
         ("ratio", json.dumps(PROMETHEUS)),
+        ("ratio", "\ufeff" + json.dumps(PROMETHEUS)),
         ("ratio", json.dumps(PROMETHEUS["data"]["result"])),  # type: ignore[index] # as promtool prints it
         ("percent", "0,20\n60,40\n180,100\n"),
         ("percent", "\ufefftime,value\r\n1700000000, 20\r\n1700000060, 4e1\r\n\r\n1700000180,100.0\r\n"),
         ("ratio", "Time,cpu\n2026-11-01 00:00:00,.2\n2026-11-01 00:01:00,0.4\n2026-11-01 00:03:00,1.02\n"),
         ("ratio", "2026-11-01T00:00:00Z,0.2\n2026-11-01T01:01:00+01:00,0.4\n2026-11-01T00:03:00Z,1\n"),
     ],
-    ids=["range query", "promtool", "csv", "headings", "local times", "zoned times"],
+    ids=["range query", "byte order mark", "promtool", "csv", "headings", "local times", "zoned times"],
 )
 def test_a_replay_follows_a_series_in_straight_lines(unit: str, text: str) -> None:
     played = profile(phase(kind="replay", file="load.txt", unit=unit, speed=60), load_txt=text)
@@ -204,17 +206,17 @@ duration = "1s"
         "day.toml:1: name = '': must be a text of printable characters",
         "day.toml:2: the profile: unknown key 'widht'; did you mean width?",
         "day.toml:3: at_end = 'stop': must be hold or loop",
-        f"day.toml:4: start = datetime.datetime(2026, 11, 1, 0, 0): {MOMENT}",
+        f"day.toml:4: start = 2026-11-01T00:00:00: {MOMENT}",
         "day.toml:6: phase 1: from is missing",
         "day.toml:8: phase 1, to = 120: must be 0..100 (percent), written as 60 or 60%",
         f"day.toml:9: phase 1, duration = ['10s']: {LENGTHS}",
         "day.toml:15: phase 2, kind = 'triangle': must be constant, step, ramp, sine or replay",
         "day.toml:19: phase 3, low = 80: must be less than high",
         f"day.toml:21: phase 3, period = '500ms': {LENGTHS}",
-        "day.toml:26: phase 4, target = True: must be 0..100 (percent), written as 60 or 60%",
+        "day.toml:26: phase 4, target = true: must be 0..100 (percent), written as 60 or 60%",
         f"day.toml:27: phase 4, duration = inf: {LENGTHS}",
         "day.toml:34: phase 6: duration is missing",
-        "day.toml:39: phase 7: there is another phase called 'same'",
+        "day.toml:39: phase 7, name = 'same': another phase has that name",
     ]
 
 
@@ -222,13 +224,13 @@ duration = "1s"
     ("text", "told"),
     [
         ("", "day.toml:1: the profile: phase is missing"),
-        ("phase = 3", "day.toml:1: phase = 3: must be one table or more, each under [[phase]]"),
-        ("phase = []", "day.toml:1: phase = []: must be one table or more, each under [[phase]]"),
+        ("phase = 3", "day.toml:1: phase = 3: must be tables, each under [[phase]]"),
+        ("phase = []", f"day.toml:1: phase = []: must be 1..{MAX_PHASES} tables, each under [[phase]]; there are 0"),
         ("\n\nwidth 10", "day.toml:3:7: Expected '=' after a key in a key/value pair"),
         ("x = 1\nx = 2 # again\n", "day.toml:2:6: Cannot overwrite a value"),
         ("\nname = [", "day.toml:2: Invalid value"),
         ("x = " + 5000 * "[", "day.toml: nested too deeply"),
-        (f"{CONSTANT}foo = 1", "day.toml:5: phase 1: unknown key 'foo'; there are kind, name, width, target, duration"),
+        (f"{CONSTANT}foo = 1", "day.toml:5: phase 1: unknown key 'foo'; known are kind, name, width, target, duration"),
         (
             CONSTANT.replace("50", "0x" + 6000 * "f").replace("\n", "\r\n"),
             "day.toml:3: phase 1, target = (a number): Exceeds the limit",
@@ -246,7 +248,7 @@ def test_what_is_no_profile_is_one_line_with_its_place(text: str, told: str) -> 
 def test_no_more_than_twenty_problems_are_told() -> None:
     told = problems(CONSTANT.replace("50", "500") * 30)
     assert len(told) == 21
-    assert told[-1] == "day.toml: and more"
+    assert told[-1] == "day.toml: and 10 more"
 
 
 def with_result(result: object) -> str:
@@ -272,7 +274,7 @@ def with_result(result: object) -> str:
         ("2026-11-01,50\n2026-11-02T00:00Z,60", "line 2: the time is written in another way than those before it"),
         ('0,50\n"1,60', "line 2: this is no CSV: unexpected end of data"),
         ("-1e308,50\n1e308,60", "the times are too far apart"),
-        ("0,50\n0.5,50\n", "lasts 0.5 s at that speed, and a phase must last 1 s or more"),
+        ("0,50\n0.5,50\n", "lasts 0.5 s at that speed; a phase must last 1 s or more"),
         ('{"data": \n}', "line 2, column 1: this is no JSON: Expecting value"),
         ("{}", "there is no data.result, as Prometheus' range query answers it"),
         ('{"data": []}', "there is no data.result, as Prometheus' range query answers it"),

@@ -13,7 +13,6 @@ from loadband.settings import (
     DECLARATIONS,
     Asked,
     Controller,
-    Listen,
     Loaded,
     LogFormat,
     LogLevel,
@@ -24,6 +23,7 @@ from loadband.settings import (
     help_text,
     load,
 )
+from loadband.units import Listen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING
 from loadband import notify, report
 from loadband.control import Control
 from loadband.controller import Adaptive, Controller, Latch, Step
+from loadband.document import DocumentError
 from loadband.ending import FAILED, Ending
 from loadband.metrics import Info, registry
 from loadband.playback import Follower, ProfileFile, play
-from loadband.profile import Profile, ProfileError
+from loadband.profile import Profile
 from loadband.quantities import Snapshot, State
 from loadband.regulator import WINDOW, Regulator, lease_of
 from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
 from loadband.server import Application, ListenError, Server
 from loadband.setpoint import SetpointCell
-from loadband.settings import REVISION, Asked, Listen, Loaded, OnEnd, Settings, SettingsError, help_text, load
+from loadband.settings import REVISION, Asked, Loaded, OnEnd, Settings, SettingsError, help_text, load
 from loadband.settings import Controller as Law
+from loadband.units import Listen
 from loadband.workers import Workers
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def main(ending: Ending) -> int:
     file = ProfileFile(loaded.settings.profile) if loaded.settings.profile else None
     try:
         played = (file, file.load()) if file else None
-    except ProfileError as error:
+    except DocumentError as error:
         return _refuse(error.problems)
     return _show(loaded.check_text() + "\n") if loaded.check else _start(loaded, played, ending)
 

@@ -14,9 +14,8 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from environs import ValidationError
-
-from loadband.settings import CONTROL_PORT, PERCENT, Number, SettingsError, secret
+from loadband.settings import CONTROL_PORT, SettingsError, secret
+from loadband.units import PERCENT, Number
 
 DONE, FAILED = 0, 1
 CONFIGURED = "configured"
@@ -96,7 +95,7 @@ class _Band(argparse.Action):
         if values != [CONFIGURED]:
             try:
                 low, high = (_edge(word) for word in values)
-            except (ValueError, ValidationError):
+            except ValueError:
                 parser.error(f"must be MIN MAX, each {_edge.allowed}, or the word configured")
             if low >= high:
                 parser.error(f"{values[0]} must be less than {values[1]}")

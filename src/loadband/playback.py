@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadband.profile import Profile, ProfileError, parse
+from loadband.document import DocumentError, read_text
+from loadband.profile import Profile, parse
 from loadband.quantities import Band, Progress, Setpoint
 from loadband.setpoint import SetpointCell
 
@@ -68,15 +68,15 @@ class ProfileFile:
         """Read the profile, whatever has changed.
 
         Raises:
-            ProfileError: with all that is wrong.
+            DocumentError: with all that is wrong.
         """
         self._stamps = {}
         try:
             text = self._read(self._path, MAX_PROFILE_BYTES)
         except OSError as error:
-            raise ProfileError([f"{self._path}: cannot be read: {error.strerror or error}"]) from error
+            raise DocumentError([f"{self._path}: cannot be read: {error.strerror or error}"]) from error
         except ValueError as error:
-            raise ProfileError([f"{self._path}: cannot be read: {error}"]) from error
+            raise DocumentError([f"{self._path}: cannot be read: {error}"]) from error
         return parse(text, str(self._path), lambda name: self._read(self._path.parent / name, MAX_SERIES_BYTES))
 
     def changed(self) -> bool:
@@ -84,19 +84,9 @@ class ProfileFile:
         return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
 
     def _read(self, path: Path, most: int) -> str:
-        # Before the text: what is written meanwhile is read again.
+        # Stamped before it is read, so that a change in between is noticed.
         self._stamps[path] = _stamp(path)
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is no regular file")
-        with path.open("rb") as file:
-            content = file.read(most + 1)
-        if len(content) > most:
-            raise ValueError(f"it has more than {most} bytes")
-        try:
-            return content.decode()
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise ValueError(f"line {line} is no UTF-8") from error
+        return read_text(path, most)
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -165,7 +155,7 @@ class Follower:
             return True
         try:
             profile = self._file.load()
-        except ProfileError as error:
+        except DocumentError as error:
             for problem in error.problems:
                 log.error("%s; the old profile goes on", problem)  # noqa: TRY400 - each is a sentence for people
             return False

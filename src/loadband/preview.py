@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadband.document import DocumentError
 from loadband.playback import ProfileFile
-from loadband.profile import Profile, ProfileError, curve
+from loadband.profile import Profile, curve
 
 OK, BAD = 0, 2
 HEIGHT = 16
@@ -32,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, metavar="FILE", help="The profile, as for LOADBAND_PROFILE.")
     try:
         profile = ProfileFile(parser.parse_args(words).file).load()
-    except ProfileError as error:
+    except DocumentError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for people
         return BAD
     show(profile, Console())

@@ -67,6 +67,7 @@ def parse(text: str, *, unit: float) -> Series:
     Raises:
         SeriesError: where the text isn't that, with the place.
     """
+    text = text.removeprefix("\ufeff")  # some editors begin UTF-8 files with a byte order mark
     samples = _json(text) if text.lstrip()[:1] in {"{", "["} else _csv(text)
     times, values = array("d"), array("d")
     first = previous = 0.0
@@ -92,7 +93,7 @@ def parse(text: str, *, unit: float) -> Series:
 
 def _csv(text: str) -> Iterator[tuple[str, float, float]]:
     """Place, time and value of each sample."""
-    rows = csv.reader(text.removeprefix("\ufeff").splitlines(), strict=True)
+    rows = csv.reader(text.splitlines(), strict=True)
     kinds = set()
     try:
         for number, row in enumerate(rows):

@@ -12,16 +12,28 @@ from __future__ import annotations
 import argparse
 import difflib
 import enum
-import ipaddress
-import re
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from environs import Env, EnvValidationError, ValidationError, validate
+from environs import Env, EnvValidationError, ValidationError
 
 from loadband.quantities import Band, Scope, Setpoint, Steal
+from loadband.units import (
+    CPUS,
+    MILLISECONDS,
+    NICENESS,
+    PERCENT,
+    THREADS,
+    TIME,
+    Address,
+    Choice,
+    Listen,
+    Number,
+    Parser,
+    Token,
+    TomlFile,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,20 +77,6 @@ class LogFormat(enum.StrEnum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Where the server listens."""
-
-    host: str
-    """A name or an address; an IPv6 address stands without its brackets."""
-    port: int
-    """0..65535; 0 lets the kernel choose."""
-
-    def __str__(self) -> str:
-        """As it is written: `host:port` or `[::]:port`."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a run, in inside units: ratios, seconds, CPUs."""
@@ -114,182 +112,6 @@ class Settings:
     """What a client has to know; None for no control."""
     log_level: LogLevel
     log_format: LogFormat
-
-
-class Parser(Protocol):
-    """Reads a text into a value in inside units."""
-
-    @property
-    def metavar(self) -> str:
-        """What stands for the value in `--help`."""
-        ...
-
-    @property
-    def allowed(self) -> str:
-        """What a text must be, with range and unit, as the end of a sentence."""
-        ...
-
-    def __call__(self, text: str) -> object:
-        """The value.
-
-        Raises:
-            ValidationError: where the text is not what is allowed.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """How people write a quantity."""
-
-    name: str
-    factors: Mapping[str, str]
-    """By suffix, what one of it is in the inside unit; decimal, so that 57 % is 0.57 and not 0.5700000000000001."""
-    example: str = ""
-
-
-# The bounds on digits only keep absurd texts from being computed with; all ranges are far inside.
-_NUMBER = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(?P<suffix>[a-z%]*)", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A decimal number with a unit's suffix, between two bounds that are written in the same way, both included."""
-
-    unit: Unit
-    low: str
-    high: str
-    whole: bool = False
-
-    @property
-    def metavar(self) -> str:
-        """The unit's name."""
-        return self.unit.name.upper()
-
-    @property
-    def allowed(self) -> str:
-        """Range, unit and examples."""
-        number = "a whole number " if self.whole else ""
-        example = f", written as {self.unit.example}" if self.unit.example else ""
-        return f"{number}{self.low}..{self.high} ({self.unit.name}){example}"
-
-    def __call__(self, text: str) -> float:
-        """The number in inside units; an int where it must be whole.
-
-        Raises:
-            ValidationError: where the text is no such number.
-        """
-        error = f"must be {self.allowed}"
-        value = self._scaled(text)
-        if value is None or (self.whole and value % 1):
-            raise ValidationError(error)
-        validate.Range(self._scaled(self.low), self._scaled(self.high), error=error)(value)
-        return int(value) if self.whole else float(value)
-
-    def _scaled(self, text: str) -> Decimal | None:
-        match = _NUMBER.fullmatch(text)
-        if match is None or match["suffix"] not in self.unit.factors:
-            return None
-        return Decimal(match["number"]) * Decimal(self.unit.factors[match["suffix"]])
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One word of an enumeration; upper case is as good."""
-
-    words: type[enum.StrEnum]
-
-    @property
-    def metavar(self) -> str:
-        """WORD: the words themselves stand in `allowed`."""
-        return "WORD"
-
-    @property
-    def allowed(self) -> str:
-        """The words."""
-        *first, last = self.words
-        return f"{', '.join(first)} or {last}"
-
-    def __call__(self, text: str) -> enum.StrEnum:
-        """The member of the enumeration.
-
-        Raises:
-            ValidationError: where the text is none of the words.
-        """
-        validate.OneOf(list(self.words), error=f"must be {self.allowed}")(text.lower())
-        return self.words(text.lower())
-
-
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", re.ASCII)
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-# RFC 1123: the last label isn't a number, so that 300.1.1.1 is a wrong address and not a strange name.
-_HOST_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.ASCII)
-_LAST_PORT = 65535
-
-
-class Address:
-    """Where to listen, or `off`."""
-
-    metavar = "ADDRESS"
-    allowed = f"host:port or [::]:port with a port of 0..{_LAST_PORT} (0: any free one), or off"
-
-    def __call__(self, text: str) -> Listen | None:
-        """Host and port, None for `off`.
-
-        Raises:
-            ValidationError: where the text is neither.
-        """
-        if text.lower() == "off":
-            return None
-        match = _ADDRESS.fullmatch(text)
-        if match is None or int(match["port"]) > _LAST_PORT or not self._is_host(match["host"], match["v6"]):
-            raise ValidationError(f"must be {self.allowed}")
-        return Listen(match["host"] or match["v6"], int(match["port"]))
-
-    @staticmethod
-    def _is_host(host: str | None, v6: str | None) -> bool:
-        try:
-            ipaddress.IPv4Address(host) if v6 is None else ipaddress.IPv6Address(v6)
-        except ValueError:
-            return host is not None and _HOST_NAME.fullmatch(host) is not None
-        return True
-
-
-class ProfileName:
-    """The name of a profile's file; whether it is one is seen when it is read."""
-
-    metavar = "FILE"
-    allowed = "the name of a file that ends in .toml"
-
-    def __call__(self, text: str) -> Path:
-        """The path.
-
-        Raises:
-            ValidationError: where the text is no such name.
-        """
-        if not text.endswith(".toml") or not text.isprintable():
-            raise ValidationError(f"must be {self.allowed}")
-        return Path(text)
-
-
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*", re.ASCII)
-
-
-class Token:
-    """A bearer token (RFC 6750), long enough not to be guessed."""
-
-    metavar = "FILE"
-    allowed = "16..512 of the characters A-Z a-z 0-9 - . _ ~ + / and then = as padding"
-
-    def __call__(self, text: str) -> str:
-        """The token.
-
-        Raises:
-            ValidationError: where the text is none.
-        """
-        if not _TOKEN.fullmatch(text):
-            raise ValidationError(f"must be {self.allowed}")
-        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,13 +160,6 @@ class Declaration:
         return self.instead if self.default is None else self.default
 
 
-PERCENT = Unit("percent", {"": "0.01", "%": "0.01"}, "60 or 60%")
-TIME = Unit("time", {"": "1", "ms": "0.001", "s": "1", "m": "60", "h": "3600"}, "500ms, 1.5s, 2m or 1h; 10 is 10s")
-MILLISECONDS = Unit("milliseconds", {"": "0.001"})
-CPUS = Unit("CPUs", {"": "1", "m": "0.001"}, "1.5 or 250m")
-THREADS = Unit("threads", {"": "1"})
-NICENESS = Unit("niceness", {"": "1"})
-
 DECLARATIONS = (
     Declaration("MIN", "60", Number(PERCENT, "0", "100"), "The lower edge of the band; less than MAX."),
     Declaration("MAX", "70", Number(PERCENT, "0", "100"), "The upper edge of the band."),
@@ -389,7 +204,7 @@ DECLARATIONS = (
     Declaration(
         "PROFILE",
         None,
-        ProfileName(),
+        TomlFile(),
         "A file with the band over time, instead of MIN and MAX; docs/profiles.md has its format.",
     ),
     Declaration("MAX_EFFORT", None, Number(CPUS, "1m", "1024"), "A ceiling of our own to what is burnt."),
@@ -724,11 +539,19 @@ class _Texts(Env):
     def __init__(self, given: Mapping[str, Given]) -> None:
         super().__init__(eager=False)
         self._given = given
-        self.add_parser("setting", lambda text, parser: parser(text))
+        self.add_parser("setting", _setting)
 
     def _get_value(self, env_key: str, default: object) -> Any:
         given = self._given.get(env_key)
         return default if given is None else given.text
+
+
+def _setting(text: str, parser: Parser) -> object:
+    """A parser for environs, which collects only errors of its own type."""
+    try:
+        return parser(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
