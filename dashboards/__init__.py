@@ -1,1 +1,1 @@
-"""The Grafana dashboards: code that gives the JSON in helm/loadband/files/dashboards."""
+"""The Grafana dashboards: the code that generates the JSON in helm/loadband/files/dashboards."""

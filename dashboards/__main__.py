@@ -13,7 +13,7 @@ DASHBOARDS = {"loadband-regulator.json": regulator.dashboard, "loadband-fleet.js
 
 
 def text(name: str) -> str:
-    """What the file of that name has to hold."""
+    """Return the JSON that belongs in the file of that name."""
     return JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False).encode(DASHBOARDS[name]()) + "\n"
 
 

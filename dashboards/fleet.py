@@ -1,4 +1,4 @@
-"""All hosts and all regulators in one picture: who is hot, how unequal are they, what moved where."""
+"""The fleet dashboard: which hosts are hot, how unbalanced they are, and what moved where."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ OWN = f'rate(loadband_cpu_seconds_total{{{FLEET},mode="own"}}[$__rate_interval])
 NOW = [
     number(
         "Hosts",
-        "How many are known, from regulators and from node_exporter. Fewer than you have: one isn't scraped.",
+        "Number of known hosts, from regulators and from node_exporter. If you have more, one isn't scraped.",
         COUNT,
         [query(f"count(node:loadband_host_cpu:ratio{{{HOSTS}}})", now=True)],
         size=(3, 4),
     ),
     number(
         "Regulators",
-        "How many answer, and how many should and don't.",
+        "Number of regulators that answer, and of those that should but don't.",
         COUNT,
         [
             query(
@@ -70,19 +70,19 @@ NOW = [
     ),
     number(
         "Mean utilization",
-        "Of the hosts of a cluster. What a perfect rebalancer would bring every host to.",
+        "Mean over a cluster's hosts. A perfect rebalancer would bring every host to it.",
         RATIO,
         [query(f"cluster:loadband_host_cpu:avg{{{CLUSTER}}}", "{{cluster}}", now=True)],
     ),
     number(
         "Imbalance: max - min",
-        "Between the busiest and the least busy host.",
+        "Difference between the busiest and the least busy host.",
         RATIO,
         [query(f"cluster:loadband_host_cpu:spread{{{CLUSTER}}}", "{{cluster}}", now=True)],
     ),
     number(
         "Imbalance: standard deviation",
-        "Over all hosts; LoadbandHostsUnbalanced compares this.",
+        "Over all hosts; LoadbandHostsUnbalanced compares it with its threshold.",
         RATIO,
         [query(f"cluster:loadband_host_cpu:stddev{{{CLUSTER}}}", "{{cluster}}", now=True)],
     ),
@@ -91,14 +91,14 @@ NOW = [
 HOST_PANELS = [
     heat(
         "Heat map of the hosts",
-        "One row a host, green to red from 0 to 100 %. Balanced: all rows have one colour. A rebalancing test that "
-        "works is a red row that turns yellow while a green one turns yellow, too.",
+        "One row per host, green to red from 0 to 100 %. Balanced: all rows have the same colour. In a successful "
+        "rebalancing test a red row turns yellow while a green one turns yellow, too.",
         [query(f"node:loadband_host_cpu:ratio{{{HOSTS}}}", "{{node}}")],
     ),
     lines(
         "Hosts against the thresholds",
-        "Each host's CPU utilization, mean of 2 minutes: what alerts and rebalancers see. Balanced: all lines run "
-        "together below the red one. A line that jumps back up after a move: a closed loop refilled its host, "
+        "CPU utilization of each host, averaged over 2 minutes: what alerts and rebalancers see. Balanced: all lines "
+        "run together below the red one. If a line jumps back up after a move, a closed loop refilled its host: "
         "use a latch.",
         RATIO,
         [
@@ -115,8 +115,8 @@ HOST_PANELS = [
     ),
     lines(
         "Imbalance",
-        "Max - min, standard deviation, and that over the mean. A test that succeeds brings the standard deviation "
-        "below its threshold, and it stays there; saw teeth are a rebalancer that moves back and forth.",
+        "Max - min, standard deviation, and standard deviation / mean. In a successful test the standard deviation "
+        "falls below its threshold and stays there. Saw teeth mean that a rebalancer moves back and forth.",
         RATIO,
         [
             query(f"cluster:loadband_host_cpu:spread{{{CLUSTER}}}", "max - min {{cluster}}"),
@@ -128,7 +128,7 @@ HOST_PANELS = [
     ),
     timeline(
         "Alerts",
-        "One row an alert: when it was pending and when it fired. Empty is healthy, but for the hot host of a test.",
+        "One row per alert: when it was pending and when it fired. Healthy: empty, except for the hot host of a test.",
         [
             query(
                 "max by (alertname, cluster, node, pod, instance) ("
@@ -144,31 +144,31 @@ HOST_PANELS = [
 
 REGULATOR_PANELS = [
     timeline(
-        "Where each regulator runs, and how it is",
-        "One row for each regulator on each host. A move is a bar that ends in a row of one host while one of the same "
-        "length of time begins in a row of another.",
+        "Where each regulator runs, and its state",
+        "One row for each regulator on each host. A move shows as a bar that ends in the row of one host while a bar "
+        "begins in the row of another.",
         [query(f"max by (node, namespace, pod, instance) ({states(FLEET)})", "{{node}} {{pod}} {{instance}}")],
         STATE_MAPPING,
         size=(24, 9),
     ),
     lines(
-        "CPU time that they burn, by host",
-        "A latched load that moves leaves one layer and joins another, and the total stays. In closed loop the layer "
-        "that was left fills up again.",
+        "Burned CPU time by host",
+        "A latched load that moves leaves one layer and joins another; the total stays the same. In closed loop, the "
+        "layer that it left fills up again.",
         CPUS,
         [query(f"sum by (node) ({OWN})", "{{node}}")],
         stacked=True,
     ),
     lines(
-        "Regulators, by host",
-        "How many run where.",
+        "Regulators by host",
+        "Number of regulators on each host.",
         COUNT,
         [query(f"count by (node) (loadband_build_info{{{FLEET}}})", "{{node}}")],
         stacked=True,
     ),
     rows(
         "All regulators",
-        "Each one now. Follow the link in the column instance to its own dashboard.",
+        "The current values. The link in the column instance leads to the regulator's own dashboard.",
         {
             "state": query(f"max by (node, namespace, pod, instance) ({states(FLEET)})", as_table=True),
             **{
@@ -196,7 +196,7 @@ REGULATOR_PANELS = [
             "instance": {
                 "links": [
                     {
-                        "title": "Its dashboard",
+                        "title": "Dashboard of this regulator",
                         "url": "/d/loadband-regulator?${datasource:queryparam}&${__url_time_range}"
                         "&var-instance=${__value.raw}",
                     }
@@ -218,11 +218,11 @@ ANNOTATIONS = [
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     return assemble(
         "loadband-fleet",
         "loadband / Fleet",
-        "All hosts and all regulators: who is hot, how unequal they are, and what moved where.",
+        "All hosts and all regulators: which hosts are hot, how unbalanced they are, and what moved where.",
         {"Now": NOW, "Hosts": HOST_PANELS, "Regulators": REGULATOR_PANELS},
         ANNOTATIONS,
         single=False,

@@ -1,6 +1,6 @@
-"""What the dashboards are made of: data source, variables, queries, and one panel kind a function.
+"""Building blocks of the dashboards: data source, variables, queries, and a function for each kind of panel.
 
-Only what Grafana 10 to 13 share is used: the classic schema, and panels and options that all of them know.
+Uses only what Grafana 10 to 13 have in common: the classic schema, and panels and options that all of them know.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ BYTES = units.BytesIEC
 PER_SECOND = units.CountsPerSecond
 COUNT = units.Short
 FROM_NOW = units.DateTimeFromNow
-"""A time in milliseconds since the epoch, shown as `in 5 minutes` or `5 minutes ago`."""
+"""Shows a time in milliseconds since the epoch as `in 5 minutes` or `5 minutes ago`."""
 CPUS = "suffix: CPUs"
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 FLEET = 'cluster=~"$cluster",node=~"$node",namespace=~"$namespace",pod=~"$pod"'
-"""The label matchers of the regulators that are looked at."""
+"""Label matchers of the selected regulators."""
 ONE = FLEET + ',instance="$instance"'
-"""Those of a single one."""
+"""Label matchers of a single regulator."""
 HOSTS = 'cluster=~"$cluster",node=~"$node"'
 
 STATE_COLOURS = {
@@ -47,42 +47,42 @@ STATE_COLOURS = {
 MODE_COLOURS = {"own": "green", "other": "blue", "steal": "purple", "idle": "text"}
 
 Properties = dict[str, Any]
-"""Options of a field by their id, such as `unit` or `custom.lineWidth`."""
+"""A field's options by id, such as `unit` or `custom.lineWidth`."""
 
 
 class FieldPanel(Protocol):
-    """What the builders of all panel kinds have in common."""
+    """What the builders of all kinds of panels have in common."""
 
     def title(self, title: str) -> Self:
-        """Its heading."""
+        """Set the heading."""
 
     def description(self, description: str) -> Self:
-        """What a healthy and an unhealthy picture are, for who points at the `i`."""
+        """Set the text behind the `i`: what a healthy and an unhealthy picture look like."""
 
     def datasource(self, datasource: model.DataSourceRef) -> Self:
-        """Whom to ask."""
+        """Set the data source."""
 
     def targets(self, targets: list[Builder[Any]]) -> Self:
-        """What to ask."""
+        """Set the queries."""
 
     def unit(self, unit: str) -> Self:
-        """Of all fields that have none of their own."""
+        """Set the unit of all fields that have none of their own."""
 
     def height(self, h: int) -> Self:
-        """In rows of the grid."""
+        """Set the height, in rows of the grid."""
 
     def span(self, w: int) -> Self:
-        """In columns of the grid, of 24."""
+        """Set the width, in columns of the grid (of 24)."""
 
     def override_by_name(self, name: str, properties: list[model.DynamicConfigValue]) -> Self:
-        """Options of one field."""
+        """Set options of one field."""
 
 
 def states(matchers: str) -> str:
-    """The expression that gives a regulator's state as its place in `State`, from 1; 0 before the first cycle.
+    """Return the expression for a regulator's state as its position in `State`, from 1; 0 before the first cycle.
 
     Args:
-        matchers: which regulators.
+        matchers: label matchers of the regulators.
     """
     each = " or ".join(
         f'loadband_state{{state="{state}",{matchers}}} * {place}' for place, state in enumerate(State, start=1)
@@ -100,13 +100,13 @@ STATE_MAPPING = model.ValueMap(
 
 
 def query(expression: str, legend: str = "", *, now: bool = False, as_table: bool = False) -> prometheus.Dataquery:
-    """One query.
+    """Build one query.
 
     Args:
         expression: PromQL, with the dashboard's variables.
-        legend: the name of each series, with `{{label}}`.
-        now: whether only the newest value is asked for.
-        as_table: whether the answer is a table with a column for each label.
+        legend: name of each series; may contain `{{label}}`.
+        now: ask only for the newest value.
+        as_table: return a table with a column for each label.
     """
     asked = prometheus.Dataquery().expr(expression).legend_format(legend)
     if as_table:
@@ -114,7 +114,7 @@ def query(expression: str, legend: str = "", *, now: bool = False, as_table: boo
     return asked.instant() if now or as_table else asked.range()
 
 
-def lines(  # noqa: PLR0913 - a graph has that many parts
+def lines(  # noqa: PLR0913 - a graph has this many parts
     title: str,
     description: str,
     unit: str,
@@ -125,17 +125,17 @@ def lines(  # noqa: PLR0913 - a graph has that many parts
     limits: tuple[float | None, float | None] = (0, None),
     fields: dict[str, Properties] | None = None,
 ) -> Builder[model.Panel]:
-    """Values over time.
+    """Build a graph of values over time.
 
     Args:
-        title: its heading.
-        description: what is a healthy picture and what isn't.
-        unit: of all that isn't said otherwise in `fields`.
-        queries: what is drawn.
+        title: the heading.
+        description: what a healthy picture looks like, and what an unhealthy one means.
+        unit: unit of all series without one in `fields`.
+        queries: what to draw.
         size: columns (of 24) and rows.
-        stacked: whether the values add up.
-        limits: the ends of the axis; None as far as the values go.
-        fields: what is different for single series, by their names.
+        stacked: whether the values are added up.
+        limits: the ends of the axis; None means as far as the values go.
+        fields: options of single series, by name.
     """
     panel = (
         timeseries.Panel()
@@ -176,18 +176,18 @@ def number(  # noqa: PLR0913 - likewise
     absent: str | None = None,
     fields: dict[str, Properties] | None = None,
 ) -> Builder[model.Panel]:
-    """The newest value, large.
+    """Build a panel with the newest value in large print.
 
     Args:
-        title: its heading.
-        description: what is a healthy value and what isn't.
-        unit: of all that isn't said otherwise in `fields`.
-        queries: what is shown.
+        title: the heading.
+        description: what a healthy value is, and what an unhealthy one means.
+        unit: unit of all series without one in `fields`.
+        queries: what to show.
         size: columns (of 24) and rows.
-        thresholds: colours, each from a value on; the first from the lowest on.
+        thresholds: the lowest value of each colour; None for the first one.
         mapping: words for numbers.
-        absent: what is shown where there is no value.
-        fields: what is different for single series, by their names.
+        absent: text to show if there is no value.
+        fields: options of single series, by name.
     """
     panel = (
         stat.Panel()
@@ -207,7 +207,7 @@ def number(  # noqa: PLR0913 - likewise
 def bars(
     title: str, description: str, unit: str, queries: Sequence[prometheus.Dataquery], *, size: tuple[int, int] = (8, 8)
 ) -> Builder[model.Panel]:
-    """The newest values, each a bar from 0 to 1."""
+    """Build a panel with the newest values as bars from 0 to 1."""
     panel = (
         bargauge.Panel()
         .display_mode(options.BarGaugeDisplayMode.BASIC)
@@ -236,7 +236,7 @@ def timeline(
     *,
     size: tuple[int, int] = (24, 4),
 ) -> Builder[model.Panel]:
-    """A row for each series, coloured by what its value means from when to when."""
+    """Build a timeline: a row for each series, coloured by the meaning of its value."""
     panel = (
         statetimeline.Panel()
         .mappings([mapping])
@@ -261,7 +261,7 @@ def timeline(
 def heat(
     title: str, description: str, queries: Sequence[prometheus.Dataquery], *, size: tuple[int, int] = (24, 7)
 ) -> Builder[model.Panel]:
-    """A row for each series, coloured from green to red by a ratio."""
+    """Build a heat map: a row for each series, coloured from green to red by a ratio."""
     panel = (
         statetimeline.Panel()
         .min(0)
@@ -292,15 +292,15 @@ def rows(  # noqa: PLR0913 - likewise
     size: tuple[int, int] = (24, 8),
     fields: dict[str, Properties] | None = None,
 ) -> Builder[model.Panel]:
-    """A table that joins the answers on their labels.
+    """Build a table that joins the answers of its queries on their labels.
 
     Args:
-        title: its heading.
+        title: the heading.
         description: what to look for.
-        columns: by heading, the query of each column; each query's answer must be a table.
-        hidden: columns that are not shown.
+        columns: the query of each column by heading; each must return a table.
+        hidden: columns not to show.
         size: columns (of 24) and rows.
-        fields: options of single columns, by their headings.
+        fields: options of single columns, by heading.
     """
     refs = [chr(ord("A") + place) for place in range(len(columns))]
     queries = [asked.ref_id(ref) for ref, asked in zip(refs, columns.values(), strict=True)]
@@ -324,7 +324,7 @@ def rows(  # noqa: PLR0913 - likewise
 Panel = TypeVar("Panel", bound=FieldPanel)
 
 
-def _finish(  # noqa: PLR0913 - what all panels have
+def _finish(  # noqa: PLR0913 - all panels have these
     panel: Panel,
     *,
     title: str,
@@ -352,7 +352,7 @@ def _thresholds(steps: Sequence[tuple[float | None, str]]) -> build.ThresholdsCo
 
 
 def colour(name: str) -> dict[str, str]:
-    """The value of a field's option `color`."""
+    """Return the value of a field's option `color`."""
     return {"mode": "fixed", "fixedColor": name}
 
 
@@ -364,17 +364,17 @@ MODE_FIELDS = _colours(MODE_COLOURS)
 
 
 class Annotation(model.AnnotationQuery):
-    """Marks on the time axis from a query.
+    """Marks on the time axis, from a query.
 
-    Grafana 10 and 11 read the query from `target`, older and some newer ones from `expr`; the SDK's type has neither
-    `target` as a query nor the texts, so that they are added here.
+    Grafana 10 and 11 read the query from `target`, older and some newer versions from `expr`. The SDK's type has
+    neither `target` as a query nor the texts, so they are added here.
 
     Args:
-        name: what the switch on the dashboard is called.
-        expression: PromQL: marked is where it is above 0.
-        text: for who points at a mark, with `{{label}}`.
-        colour: of the marks.
-        value_is_time: whether the value says when, in milliseconds since the epoch.
+        name: label of the dashboard's switch.
+        expression: PromQL; a mark is set where it is above 0.
+        text: text of a mark; may contain `{{label}}`.
+        colour: colour of the marks.
+        value_is_time: whether the value is the time of the mark, in milliseconds since the epoch.
     """
 
     def __init__(self, name: str, expression: str, text: str, colour: str, *, value_is_time: bool = False) -> None:
@@ -383,7 +383,7 @@ class Annotation(model.AnnotationQuery):
         self.value_is_time = value_is_time
 
     def to_json(self) -> dict[str, object]:
-        """As Grafana stores it."""
+        """Return the annotation as Grafana stores it."""
         return super().to_json() | {
             "target": {"expr": self.expr, "refId": "Anno", "range": True, "instant": False, "interval": ""},
             "titleFormat": self.name,
@@ -393,18 +393,18 @@ class Annotation(model.AnnotationQuery):
 
 
 def marks(matchers: str) -> list[Annotation]:
-    """The marks for what somebody did to a regulator: another band, a latch.
+    """Return the marks for what was done to a regulator: another band, a latch.
 
     Args:
-        matchers: which regulators.
+        matchers: label matchers of the regulators.
     """
     edges = [f"changes(loadband_band_{edge}_ratio{{{matchers}}}[$__rate_interval]) > 0" for edge in ("min", "max")]
     changes = f"increase(loadband_band_changes_total{{{matchers}}}[$__rate_interval])"
     return [
-        Annotation("Bands set anew", f"{changes} > 0", "the band of {{instance}} was set anew by {{source}}", "green"),
-        # What was started anew with another band has counted nothing; what follows a profile changes all the time.
+        Annotation("Changes of a band", f"{changes} > 0", "{{source}} changed the band of {{instance}}", "green"),
+        # A regulator that restarts with another band counts no change; one that follows a profile changes all the time.
         Annotation(
-            "Bands after a restart",
+            "Other bands after a restart",
             f"({' or '.join(edges)}) unless ignoring (profile) loadband_profile_info{{{matchers}}}"
             f" unless sum without (source) ({changes}) > 0",
             "{{instance}} has another band",
@@ -421,10 +421,10 @@ def marks(matchers: str) -> list[Annotation]:
 
 
 def variables(*, single: bool) -> list[Builder[model.VariableModel]]:
-    """The choices at the top: data source, cluster, node, namespace, pod.
+    """Return the selectors at the top: data source, cluster, node, namespace, pod.
 
     Args:
-        single: whether one regulator is chosen, too; else the nodes are all hosts, with a regulator or without.
+        single: add a selector for one regulator; otherwise the nodes are all hosts, with or without a regulator.
     """
     source = build.DatasourceVariable("datasource").label("Data source").type("prometheus")
     found: list[Builder[model.VariableModel]] = [source]
@@ -452,11 +452,11 @@ def _choice(name: str, label: str, expression: str, *, many: bool = False) -> bu
         .multi(many)
         .include_all(many)
     )
-    # What a scraper doesn't attach is empty, and `.*` takes it.
+    # A label that the scraper doesn't attach is empty, which `.*` matches.
     return choice.all_value(".*").current(model.VariableOption(text="All", value="$__all")) if many else choice
 
 
-def assemble(  # noqa: PLR0913 - the whole dashboard
+def assemble(  # noqa: PLR0913 - a dashboard has this many parts
     uid: str,
     title: str,
     description: str,
@@ -465,15 +465,15 @@ def assemble(  # noqa: PLR0913 - the whole dashboard
     *,
     single: bool,
 ) -> model.Dashboard:
-    """Put a dashboard together.
+    """Build a dashboard.
 
     Args:
-        uid: fixed, so that links and provisioning find it again.
-        title: its name.
+        uid: fixed ID, so that links and provisioning find the dashboard again.
+        title: the name.
         description: what it is for.
-        sections: by heading, the panels below it, from left to right and down.
+        sections: the panels under each heading, from left to right and down.
         annotations: the marks on the time axis.
-        single: whether it looks at one regulator.
+        single: whether it shows one regulator.
     """
     board = (
         build.Dashboard(title)

@@ -1,4 +1,4 @@
-"""One regulator: does it hold its band, with what effort, and is it well."""
+"""The regulator dashboard: does one regulator hold its band, with what effort, and is it healthy."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from dashboards.parts import (
 SECOND_AXIS = {"custom.axisPlacement": "right"}
 DASHED = {"custom.lineStyle": {"fill": "dash", "dash": [10, 10]}}
 
-PHASE_MAPPING = model.ValueMap({"1": model.ValueMappingResult(text="in force", color="blue", index=0)})
+PHASE_MAPPING = model.ValueMap({"1": model.ValueMappingResult(text="current", color="blue", index=0)})
 
 NOW = [
     number(
         "State",
-        "Healthy: holding, or latched. Settling lasts a second or two after a change. Anything else has an alert.",
+        "Healthy: holding or latched. Settling lasts a second or two after a change. Anything else has an alert.",
         COUNT,
         [query(states(ONE), now=True)],
         mapping=STATE_MAPPING,
     ),
     number(
         "Utilization, last second",
-        "Of the scope's CPUs. Healthy: inside the band.",
+        "As a share of the scope's CPUs. Healthy: inside the band.",
         RATIO,
         [query(f"loadband_cpu_utilization_ratio{{{ONE}}}", now=True)],
     ),
     number(
         "Band",
-        "The edges between which utilization is to be held.",
+        "The edges of the band.",
         RATIO,
         [
             query(f"loadband_band_min_ratio{{{ONE}}}", "from", now=True),
@@ -57,8 +57,8 @@ NOW = [
         ],
     ),
     number(
-        "In band, whole range",
-        "Share of the observed time in the chosen time range. Healthy: 95 % or more. Not counted while latched.",
+        "In the band, whole range",
+        "Share of the observed time in the selected time range. Healthy: 95 % or more. Not counted while latched.",
         RATIO,
         [
             query(
@@ -72,8 +72,8 @@ NOW = [
     ),
     number(
         "CPUs",
-        "Capacity: the CPUs of the scope, the denominator of every ratio. Reach: the most of them that it can burn. "
-        "A reach far below capacity saturates.",
+        "Capacity: the CPUs of the scope, the denominator of every ratio. Reach: the most CPUs that the regulator can "
+        "burn. If the reach is far below capacity, the regulator saturates.",
         CPUS,
         [
             query(f"loadband_capacity_cpus{{{ONE}}}", "capacity", now=True),
@@ -81,24 +81,24 @@ NOW = [
         ],
     ),
     number(
-        "Ends, latched",
-        "When its duration is over, and since when its load has been fixed.",
+        "Ends at, latched since",
+        "When the duration ends, and since when the load has been fixed.",
         FROM_NOW,
         [
             query(f"loadband_deadline_timestamp_seconds{{{ONE}}} * 1000", "ends", now=True),
             query(f"loadband_latch_timestamp_seconds{{{ONE}}} * 1000", "latched", now=True),
         ],
-        absent="runs for ever, closed loop",
+        absent="never ends, not latched",
     ),
 ]
 
 BAND = [
     lines(
-        "Utilization in its band",
-        "Healthy: the line runs in the middle of the shaded corridor. Below it for long: saturated (look at effort and "
-        "reach). Above it: others take too much (look at what they use). Swinging from edge to edge: two loops fight. "
-        "The thin line is over one second and is what the regulator itself sees; the thick one is from counters and "
-        "misses nothing between two scrapes. Stolen time isn't in the thick one.",
+        "Utilization and band",
+        "Healthy: the line runs in the middle of the shaded band. Below it for long: saturated (look at effort and "
+        "reach). Above it: other processes use too much (see who uses the CPU time). Swinging from edge to edge: two "
+        "loops fight. The thin line covers one second and is what the regulator itself sees; the thick line comes "
+        "from counters and misses nothing between two scrapes. The thick line excludes stolen time.",
         RATIO,
         [
             query(f"loadband_band_min_ratio{{{ONE}}}", "band from"),
@@ -125,9 +125,9 @@ BAND = [
         },
     ),
     lines(
-        "Whose CPU time",
-        "All of the scope's CPU time, from counters. Healthy: own fills what others leave below the band, and mirrors "
-        "them when they come and go. Steal is what a hypervisor took.",
+        "Who uses the CPU time",
+        "All CPU time of the scope, from counters. Healthy: own fills what other processes leave below the band, and "
+        "mirrors them when they come and go. Steal is what a hypervisor took.",
         RATIO,
         [
             query(
@@ -144,14 +144,14 @@ BAND = [
     ),
     timeline(
         "State over time",
-        "Healthy: one long bar of holding or latched. Many short ones: it is at an edge, of the band or of its reach.",
+        "Healthy: one long bar of holding or latched. Many short bars: it is at the edge of the band or of its reach.",
         [query(states(ONE), "state")],
         STATE_MAPPING,
         size=(16, 4),
     ),
     timeline(
         "Phase of the profile",
-        "Empty without a profile. Which of its phases was in force when; the corridor above moves with it.",
+        "Which phase of the profile was current at what time; the band above moves with it. Empty without a profile.",
         [query(f"loadband_profile_phase{{{ONE}}} == 1", "{{phase}}")],
         PHASE_MAPPING,
         size=(8, 4),
@@ -160,22 +160,22 @@ BAND = [
 
 EFFORT = [
     lines(
-        "Effort, reach and what it really burns",
-        "Healthy: burnt follows effort, well below reach. Effort at reach: saturated. Burnt below effort: crowded out, "
-        "throttled or stolen from. With a latch, burnt runs along the dashed line.",
+        "Effort, reach and burned CPU time",
+        "Healthy: burned follows effort, well below reach. Effort at reach: saturated. Burned below effort: crowded "
+        "out, throttled or stolen from. While latched, burned runs along the dashed line.",
         CPUS,
         [
             query(f"loadband_effort_cpus{{{ONE}}}", "effort"),
             query(f"loadband_reach_cpus{{{ONE}}}", "reach"),
-            query(f'sum(rate(loadband_cpu_seconds_total{{{ONE},mode="own"}}[$__rate_interval]))', "burnt"),
+            query(f'sum(rate(loadband_cpu_seconds_total{{{ONE},mode="own"}}[$__rate_interval]))', "burned"),
             query(f"loadband_latched_effort_cpus{{{ONE}}}", "latched effort"),
         ],
         size=(8, 8),
         fields={"reach": {"color": colour("red")}, "latched effort": {"color": colour("purple")} | DASHED},
     ),
     lines(
-        "Workers and their duty",
-        "Healthy: duty below 100 %. The step law changes the number of workers, the adaptive one their duty.",
+        "Workers and duty",
+        "Healthy: duty below 100 %. The step law changes the number of workers, the adaptive law their duty.",
         COUNT,
         [
             query(f"loadband_workers{{{ONE}}}", "workers"),
@@ -186,8 +186,8 @@ EFFORT = [
     ),
     lines(
         "Share of the time in the band",
-        "Healthy: 100 %, with a notch where the band was changed. The gauge in_band is what was so at the scrape; "
-        "the share misses nothing. Stops while latched.",
+        "Healthy: 100 %, with a notch when the band changes. The gauge in_band shows the moment of the scrape; the "
+        "share misses nothing. Stops while latched.",
         RATIO,
         [
             query(
@@ -206,8 +206,8 @@ EFFORT = [
 HEALTH = [
     lines(
         "Control loop",
-        "Healthy: one flat line of cycles (10 a second by default), no late ones, no lost samples. No cycles while it "
-        "answers: the loop is stalled. Lost samples have a reason, and three in a row end in failsafe.",
+        "Healthy: one flat line of cycles (10 per second by default), no late cycles, no lost samples. No cycles while "
+        "it answers: the loop is stalled. Lost samples have a reason; three in a row lead to failsafe.",
         PER_SECOND,
         [
             query(f"rate(loadband_cycles_total{{{ONE}}}[$__rate_interval])", "cycles"),
@@ -217,8 +217,8 @@ HEALTH = [
         size=(8, 8),
     ),
     lines(
-        "Time that a cycle takes",
-        "Healthy: far below the interval (100 ms by default). A p99 near to it, with late cycles: no CPU for the loop.",
+        "Cycle duration",
+        "Healthy: far below the interval (100 ms by default). A p99 near it, with late cycles: no CPU for the loop.",
         SECONDS,
         [
             *(
@@ -239,8 +239,8 @@ HEALTH = [
     ),
     lines(
         "Age of the last cycle",
-        "Healthy: below a second, as fresh as the scrape. A ramp: the loop is stalled. A constant offset: the clocks "
-        "of Prometheus and of the host differ.",
+        "Healthy: below a second. A ramp: the loop is stalled. A constant offset: the clocks of Prometheus and of the "
+        "host differ.",
         SECONDS,
         [query(f"timestamp(loadband_cycles_total{{{ONE}}}) - loadband_last_cycle_timestamp_seconds{{{ONE}}}", "age")],
         size=(8, 8),
@@ -248,8 +248,8 @@ HEALTH = [
     ),
     lines(
         "Throttling",
-        "Empty without a CPU limit. Healthy: 0. More than 25 % of the periods: the effort is too near to the limit, "
-        "and the kernel makes CPU pressure that no real load would make.",
+        "Healthy: 0. More than 25 % of the periods: the effort is too close to the limit, and the kernel makes CPU "
+        "pressure that no real load would make. Empty without a CPU limit.",
         RATIO,
         [
             query(
@@ -257,14 +257,14 @@ HEALTH = [
                 f" / (increase(loadband_cpu_periods_total{{{ONE}}}[$__rate_interval]) > 0)",
                 "periods",
             ),
-            query(f"rate(loadband_cpu_throttled_seconds_total{{{ONE}}}[$__rate_interval])", "CPUs held back"),
+            query(f"rate(loadband_cpu_throttled_seconds_total{{{ONE}}}[$__rate_interval])", "CPUs throttled"),
         ],
         size=(8, 8),
-        fields={"CPUs held back": {"unit": CPUS} | SECOND_AXIS},
+        fields={"CPUs throttled": {"unit": CPUS} | SECOND_AXIS},
     ),
     lines(
         "Workers replaced, bands changed",
-        "Healthy: no worker is ever replaced. Changes of the band are by what asked for them.",
+        "Healthy: no worker is ever replaced. Changes of the band are shown by their source.",
         COUNT,
         [
             query(f"increase(loadband_worker_restarts_total{{{ONE}}}[$__rate_interval])", "workers replaced"),
@@ -274,8 +274,8 @@ HEALTH = [
         fields={"workers replaced": {"color": colour("red")}},
     ),
     lines(
-        "The process itself",
-        "Memory is flat. Its CPU time is what it burns and what regulating costs: 1 % of a CPU and less above `burnt`.",
+        "The process",
+        "Healthy: flat memory. The CPU time is what it burns plus what regulating costs: about 1 % of a CPU.",
         BYTES,
         [
             query(f"process_resident_memory_bytes{{{ONE}}}", "memory"),
@@ -286,14 +286,14 @@ HEALTH = [
     ),
     bars(
         "CPU time, last second",
-        "As the regulator sees it now; the four add up to 100 %.",
+        "As the regulator sees it now; the four modes add up to 100 %.",
         RATIO,
         [query(f"loadband_cpu_ratio{{{ONE}}}", "{{mode}}", now=True)],
         size=(8, 6),
     ),
     rows(
         "Build and settings",
-        "What runs, and how it was asked to measure and to regulate.",
+        "The version that runs, and how it was asked to measure and to regulate.",
         {
             "build": query(
                 f"max by (instance, version, revision, pythonversion) (loadband_build_info{{{ONE}}})", as_table=True
@@ -313,7 +313,7 @@ ANNOTATIONS = [
     Annotation(
         "Profile phases",
         f"changes(loadband_profile_phase{{{ONE}}}[$__rate_interval]) > 0 and loadband_profile_phase{{{ONE}}} == 1",
-        "the profile is at {{phase}}",
+        "the profile is in the phase {{phase}}",
         "purple",
     ),
     Annotation(
@@ -326,11 +326,11 @@ ANNOTATIONS = [
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     return assemble(
         "loadband-regulator",
         "loadband / Regulator",
-        "One regulator: does it hold its band, with what effort, and is it well.",
+        "One regulator: does it hold its band, with what effort, and is it healthy?",
         {"Now": NOW, "The band": BAND, "Effort": EFFORT, "Health": HEALTH},
         ANNOTATIONS,
         single=True,
