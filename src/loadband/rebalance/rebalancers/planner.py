@@ -1,0 +1,220 @@
+"""A planner: any program that is asked every interval which slices should move, and whose moves the platform makes.
+
+The interface is two JSON documents. The program gets the state on its standard input, and writes its moves to its
+standard output before it ends with code 0::
+
+    {"at": 1700000000.0, "hot": 0.85,
+     "hosts": [{"name": "host-a", "cpus": 1.0, "utilization": 0.91}],
+     "slices": [{"name": "slice-1", "host": "host-a", "cpus": 0.2}]}
+
+    {"moves": [{"slice": "slice-1", "destination": "host-b", "reason": "for people, may be missing"}]}
+
+It is asked only when no slice is on its way and every host's utilization is known. Its moves are made one after the
+other, each when the one before it has ended. What it writes to standard error is kept for the report, its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from loadband.rebalance.events import Disturbance, Part, Trouble
+from loadband.rebalance.platforms import MoveRefusedError, View
+from loadband.rebalance.rebalancers import Context, RebalancerError
+
+LONGEST = 30.0
+"""Seconds that a program may take for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A move that the program asks for."""
+
+    slice: str
+    destination: str
+    reason: str
+
+
+class AnswerError(ValueError):
+    """The program's answer is not what the interface says; the message says where."""
+
+
+def state_text(view: View, hot: float) -> str:
+    """What the program gets on its standard input.
+
+    Args:
+        view: the platform now, with every utilization known.
+        hot: the hot threshold, a ratio.
+    """
+    return json.dumps(
+        {
+            "at": view.at,
+            "hot": hot,
+            "hosts": [{"name": h.name, "cpus": h.cpus, "utilization": h.utilization} for h in view.hosts],
+            "slices": [{"name": s.name, "host": s.host, "cpus": s.cpus} for s in view.slices],
+        }
+    )
+
+
+def read_answer(text: str) -> tuple[Planned, ...]:
+    """The moves in what the program wrote.
+
+    Raises:
+        AnswerError: it isn't what the interface says.
+    """
+    try:
+        answer = json.loads(text)
+    except ValueError as error:
+        raise AnswerError(f"not valid JSON: {error}") from None
+    moves = answer.get("moves") if isinstance(answer, dict) else None
+    if not isinstance(moves, list):
+        raise AnswerError('must be an object with a list "moves"')
+    return tuple(_planned(index, move) for index, move in enumerate(moves))
+
+
+def _planned(index: int, move: Any) -> Planned:
+    if not isinstance(move, dict):
+        raise AnswerError(f"moves[{index}] must be an object, not {json.dumps(move)}")
+    for key in ("slice", "destination"):
+        if not isinstance(move.get(key), str):
+            raise AnswerError(f"moves[{index}].{key} must be a string, not {json.dumps(move.get(key))}")
+    return Planned(move["slice"], move["destination"], str(move.get("reason", "")))
+
+
+class Planner:
+    """Asks a program every interval; see the module.
+
+    Args:
+        part: what it is. Its name is the actor of its moves, its interval the time from one question to the next.
+        command: the program and its arguments.
+    """
+
+    def __init__(self, part: Part, command: Sequence[str]) -> None:
+        self._part = replace(part, actors=(part.name,))
+        self._command = list(command)
+        self._interval = part.interval or 0.0
+        self._context: Context | None = None
+        self._question: _Question | None = None
+        self._asked = -float("inf")
+        self._planned: deque[Planned] = deque()
+        self._trouble = ""
+
+    def describe(self) -> Part:
+        """See `Rebalancer`."""
+        return self._part
+
+    def start(self, context: Context) -> None:
+        """See `Rebalancer`."""
+        self._context = context
+
+    def notify(self, at: float, payload: Mapping[str, Any]) -> None:
+        """See `Rebalancer`: a planner looks by itself and waits for no alert."""
+
+    def step(self, now: float) -> None:
+        """See `Rebalancer`."""
+        if self._context is None:
+            return
+        if self._question is not None:
+            self._hear(self._question, now)
+            return
+        view = self._context.actuator.view()
+        if any(one.host is None for one in view.slices):
+            return
+        if self._planned:
+            self._move(self._context, self._planned.popleft())
+        elif now >= self._asked + self._interval and all(host.utilization is not None for host in view.hosts):
+            self._asked = now
+            try:
+                self._question = _Question(self._command, state_text(view, self._context.plan.hot), now)
+            except OSError as error:
+                self._trouble = f"{self._command[0]}: {error.strerror}"
+
+    def _hear(self, question: _Question, now: float) -> None:
+        """Take the answer if there is one; give up a program that takes too long."""
+        code = question.process.poll()
+        if code is None and now < question.at + LONGEST:
+            return
+        self._question = None
+        said, complained = question.close()
+        if code == 0:
+            try:
+                self._planned.extend(read_answer(said))
+                self._trouble = ""
+            except AnswerError as error:
+                self._trouble = f"its answer can't be used: {error}"
+        else:
+            last = complained.strip().rpartition("\n")[2]
+            how = f"gave no answer within {LONGEST:g} s" if code is None else f"ended with code {code}"
+            self._trouble = f"{how}{': ' if last else ''}{last}"
+
+    def _move(self, context: Context, planned: Planned) -> None:
+        try:
+            context.actuator.move(planned.slice, planned.destination, by=self._part.name, reason=planned.reason)
+        except MoveRefusedError:
+            self._planned.clear()  # the rest was planned for a state that won't come about
+
+    def health(self, now: float) -> Disturbance | None:
+        """See `Rebalancer`: what was wrong with the latest answer."""
+        if not self._trouble:
+            return None
+        return Disturbance(at=now, what=Trouble.REBALANCER_DOWN, who=self._part.name, detail=self._trouble)
+
+    def stop(self) -> None:
+        """See `Rebalancer`."""
+        self._context = None
+        self._planned.clear()
+        if self._question is not None:
+            self._question.close()
+            self._question = None
+
+
+class _Question:
+    """A program that was asked. Files take what it says: a full pipe would block it.
+
+    Raises:
+        OSError: it can't be started.
+    """
+
+    def __init__(self, command: list[str], state: str, at: float) -> None:
+        self.at = at
+        self._out: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
+        self._err: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
+        with tempfile.TemporaryFile() as told:
+            told.write(state.encode())
+            told.seek(0)
+            try:
+                self.process = subprocess.Popen(  # noqa: S603 - the program that the user named
+                    command, stdin=told, stdout=self._out, stderr=self._err
+                )
+            except OSError:
+                self._out.close()
+                self._err.close()
+                raise
+
+    def close(self) -> tuple[str, str]:
+        """End it if it runs; gives what it wrote to standard output and standard error."""
+        self.process.kill()
+        self.process.wait()
+        said = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            said.append(file.read().decode(errors="replace"))
+            file.close()
+        return said[0], said[1]
+
+
+def checked(command: Sequence[str]) -> list[str]:
+    """The command, if its program can be found.
+
+    Raises:
+        RebalancerError: it can't.
+    """
+    if not command or shutil.which(command[0]) is None:
+        raise RebalancerError(f"the planner {command[0] if command else ''!r} can't be found on PATH")
+    return list(command)
