@@ -109,6 +109,11 @@ class Planner:
         """See `Rebalancer`."""
         return self._part
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the program was asked and hasn't answered yet."""
+        return self._question is not None
+
     def start(self, context: Context) -> None:
         """See `Rebalancer`."""
         self._context = context
