@@ -163,14 +163,6 @@ def test_a_failing_loop_ends_the_run_with_3() -> None:
     assert "the loop broke" in done.stderr
 
 
-def test_a_reader_that_leaves_ends_the_run() -> None:
-    with running(**MODEST) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.wait(25) == 3
-
-
 def test_a_stdout_that_nobody_reads_neither_stops_the_loop_nor_its_end() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

@@ -8,9 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from program import LOADBAND, free_port, get, metric, run, running, wait_until
+
+from loadband.control import Control
+from loadband.quantities import Band, Setpoint
+from loadband.server import Server
+from loadband.setpoint import SetpointCell
 
 MODEST = {"MIN": "1", "MAX": "2", "MAX_EFFORT": "20m"}
 HANGING = """
@@ -84,7 +90,100 @@ def test_a_full_disk_under_the_log_costs_lines_only() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_help_that_nobody_reads_is_an_internal_failure_and_not_a_band_that_was_not_held() -> None:
-    done = run("--help", command=("sh", "-c", 'exec "$0" "$@" >/dev/full', LOADBAND))
+COMMANDS = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "check": ["--check"],
+    "profile": ["profile", "PROFILE"],
+    "help of profile": ["profile", "--help"],
+    "set": ["set", "configured", "--url", "URL", "--token-file", "TOKEN"],
+    "help of set": ["set", "--help"],
+}
+"""All that print and end; the words in capitals stand for what a test puts there."""
+
+
+@pytest.fixture(params=COMMANDS)
+def words(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
+    """The words of a command that prints something and ends with 0, if it can."""
+    (tmp_path / "day.toml").write_text('[[phase]]\nkind = "constant"\ntarget = 50\nduration = "10s"\n')
+    (tmp_path / "token").write_text("0123456789abcdef")
+    server = Server.open(Control(SetpointCell(Setpoint(Band(0.6, 0.7))), "0123456789abcdef"), "127.0.0.1", 0)
+    server.start()
+    places = {"PROFILE": str(tmp_path / "day.toml"), "TOKEN": str(tmp_path / "token"), "URL": server.address}
+    yield [places.get(word, word) for word in COMMANDS[request.param]]
+    server.close()
+
+
+def to_nobody(stdout: str = "", stderr: str = "") -> tuple[str, ...]:
+    """A command before a command that has it write to a pipe that nobody reads, as a shell makes it."""
+    pipe = "import os, sys; r, w = os.pipe(); os.close(r); fds = [int(n) for n in sys.argv[1].split()]; "
+    run_it = "[os.dup2(w, fd) for fd in fds]; os.close(w); os.execv(sys.argv[2], sys.argv[2:])"
+    return (sys.executable, "-c", pipe + run_it, f"{stdout} {stderr}", LOADBAND)
+
+
+def test_a_command_says_what_it_was_asked_for(words: list[str]) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\n")
+
+
+def test_a_command_whose_reader_has_left_ends_quietly(words: list[str]) -> None:
+    done = run(*words, command=to_nobody(stdout="1"))
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+def test_a_command_whose_output_cannot_be_written_ends_with_3_and_one_sentence(words: list[str]) -> None:
+    done = run(*words, command=("sh", "-c", 'exec "$0" "$@" >/dev/full', LOADBAND))
     assert done.returncode == 3
-    assert "No space left" in done.stderr
+    assert done.stderr == "loadband: cannot write to standard output: No space left on device\n"
+
+
+def test_a_command_with_closed_standard_streams_does_its_work(words: list[str]) -> None:
+    assert run(*words, command=("sh", "-c", 'exec "$0" "$@" >&- 2>&-', LOADBAND)).returncode == 0
+
+
+@pytest.mark.parametrize("command", [to_nobody(stderr="2"), ("sh", "-c", 'exec "$0" "$@" 2>&-', LOADBAND)])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--min", "x"], 2),
+        (["profile", "/nowhere"], 2),
+        (["profile"], 2),
+        (["set", "1"], 2),
+        (["set", "1", "2", "--token-file", "/nowhere"], 1),
+    ],
+    ids=["bad setting", "bad profile", "bad arguments of profile", "bad arguments of set", "set that fails"],
+)
+def test_a_message_that_nobody_reads_changes_no_exit_code(
+    arguments: list[str], code: int, command: tuple[str, ...]
+) -> None:
+    done = run(*arguments, command=command)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+def test_a_run_that_nobody_reads_any_more_ends_at_once_and_quietly() -> None:
+    with running(**MODEST) as process:
+        assert process.stdout
+        assert process.stderr
+        assert "event=started" in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(2) == 141  # long before the next line is due
+        assert process.stderr.read() == ""
+
+
+def test_a_run_that_nobody_reads_from_the_start_ends_quietly() -> None:
+    done = run(command=to_nobody(stdout="1", stderr="2"), **MODEST, MINN="a warning")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_run_whose_messages_nobody_reads_goes_on() -> None:
+    done = run(command=to_nobody(stderr="2"), **MODEST | {"MIN": "0", "MAX": "100"}, DURATION="2s", MINN="a warning")
+    assert done.returncode == 0
+    assert "event=stopped" in done.stdout
+
+
+def test_an_exception_before_the_loop_is_an_internal_failure_and_not_a_band_that_was_not_held() -> None:
+    broken = "import loadband.cli, sys; loadband.cli.load = None; from loadband.__main__ import main; sys.exit(main())"
+    done = run(command=(sys.executable, "-c", broken))
+    assert done.returncode == 3
+    assert "loadband: the program failed: TypeError" in done.stderr

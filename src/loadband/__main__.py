@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from loadband.ending import FAILED, Ending
+from loadband.ending import Ending
+from loadband.exits import Exit
 
 
 def main() -> int:
     """Run `loadband` with the arguments and the environment of this process; returns the exit code."""
     if sys.platform != "linux":
         print("loadband reads Linux' /proc and cgroups: it runs on Linux only.", file=sys.stderr)  # noqa: T201 - no log yet
-        return 2
+        return Exit.BAD_INPUT
     _fill_standard_streams()
     ending = Ending()
     ending.install()
@@ -23,7 +24,7 @@ def main() -> int:
         return cli.main(ending)
     except Exception as error:  # noqa: BLE001 - 1, the interpreter's code for it, has another meaning here
         ending.fail("the program", error)
-        return FAILED
+        return Exit.FAILED
 
 
 def _fill_standard_streams() -> None:

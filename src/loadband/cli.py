@@ -13,10 +13,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from loadband import notify, report
+from loadband.commands import say, show
 from loadband.control import Control
 from loadband.controller import Adaptive, Controller, Latch, Step
 from loadband.document import DocumentError
-from loadband.ending import FAILED, Ending
+from loadband.ending import Ending
+from loadband.exits import Exit
 from loadband.metrics import Info, registry
 from loadband.playback import Follower, ProfileFile, play
 from loadband.profile import Profile
@@ -33,7 +35,6 @@ from loadband.workers import Workers
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-OK, NOT_HELD, BAD_SETTINGS = 0, 1, 2
 OUTPUT_SECONDS = 1.0
 """For the view or the log to say its last words; a blocked terminal or pipe gets no longer."""
 
@@ -47,18 +48,18 @@ def main(ending: Ending) -> int:
     except SettingsError as error:
         return _refuse(error.problems)
     if loaded is Asked.HELP:
-        return _show(help_text())
+        return show(help_text())
     if loaded is Asked.VERSION:
-        return _show(f"loadband {version('loadband')}\n")
+        return show(f"loadband {version('loadband')}\n")
     assert isinstance(loaded, Loaded)  # noqa: S101 - for the type checker
     for warning in loaded.warnings:
-        _say(warning)
+        say(f"loadband: {warning}")
     file = ProfileFile(loaded.settings.profile) if loaded.settings.profile else None
     try:
         played = (file, file.load()) if file else None
     except DocumentError as error:
         return _refuse(error.problems)
-    return _show(loaded.check_text() + "\n") if loaded.check else _start(loaded, played, ending)
+    return show(loaded.check_text() + "\n") if loaded.check else _start(loaded, played, ending)
 
 
 def _aside(words: list[str]) -> int | None:
@@ -86,7 +87,7 @@ def _start(loaded: Loaded, played: _Played, ending: Ending) -> int:
     except (SensorError, UnreadableError) as error:
         return _refuse([str(error)])
     for warning in warnings:
-        _say(warning)
+        say(f"loadband: {warning}")
     try:
         return _run(loaded, played, sensor, reach, ending)
     except ListenError as error:
@@ -116,7 +117,7 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
 
     with (
         _server(settings, source, ending) as address,
-        _output(loaded, source, address, str(played[1] if played else settings.setpoint)) as output,
+        _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as output,
         _control(settings, cell),
         _following(settings, played, cell, window, ending),
         notify.feeding(source),
@@ -128,7 +129,8 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
         code = _exit_code(ending, regulator.snapshot)
         # What asks for readiness must not get it any more while the rest ends.
         ending.ask()
-    code = FAILED if ending.failed else code
+    if ending.failed:
+        code = Exit.FAILED
     if output.is_alive():
         # Blocked for ever by a terminal or pipe that nobody reads; so would the interpreter's own end be.
         os._exit(code)
@@ -146,11 +148,11 @@ def _law(settings: Settings, reach: float) -> tuple[Controller, float | None]:
     return Latch(law, settings.latch, settings.steal, settings.workers), period
 
 
-def _exit_code(ending: Ending, snapshot: Snapshot | None) -> int:
-    if ending.failed:
-        return FAILED
+def _exit_code(ending: Ending, snapshot: Snapshot | None) -> Exit:
+    if ending.reader_left:
+        return Exit.READER_LEFT
     expired = snapshot is not None and snapshot.verdict.state is State.EXPIRED
-    return NOT_HELD if expired and snapshot and not snapshot.held else OK
+    return Exit.NOT_ACHIEVED if expired and snapshot and not snapshot.held else Exit.OK
 
 
 @contextmanager
@@ -228,7 +230,7 @@ def _following(
 
 @contextmanager
 def _output(
-    loaded: Loaded, source: Callable[[], Snapshot | None], address: str | None, asked: str
+    loaded: Loaded, source: Callable[[], Snapshot | None], address: str | None, ending: Ending, asked: str
 ) -> Iterator[threading.Thread]:
     """Show or log what happens, from a thread of its own; gives it: in a blocked write it may outlive this."""
     metrics = f"{address}/metrics" if address else None
@@ -237,7 +239,7 @@ def _output(
     if file.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         from loadband import view  # noqa: PLC0415 - costs memory and time that only a terminal is worth
 
-        def show() -> None:
+        def tell() -> None:
             view.run(source, stop, metrics, file)
     else:
         from loadband import log  # noqa: PLC0415 - likewise
@@ -251,10 +253,16 @@ def _output(
             "metrics": metrics or "off",
         }
 
-        def show() -> None:
+        def tell() -> None:
             log.run(source, stop, file, level=settings.log_level, style=settings.log_format.value, settings=fields)
 
-    thread = threading.Thread(target=show, name="output", daemon=True)
+    def run() -> None:
+        try:
+            tell()
+        except BrokenPipeError:
+            ending.leave()
+
+    thread = threading.Thread(target=run, name="output", daemon=True)
     thread.start()
     try:
         yield thread
@@ -263,17 +271,8 @@ def _output(
         thread.join(OUTPUT_SECONDS)
 
 
-def _show(text: str) -> int:
-    sys.stdout.write(text)
-    return OK
-
-
-def _say(sentence: str) -> None:
-    print(f"loadband: {sentence}", file=sys.stderr)  # noqa: T201 - for people, before there is a log
-
-
 def _refuse(problems: tuple[str, ...] | list[str]) -> int:
     for problem in problems:
-        _say(problem)
+        say(f"loadband: {problem}")
     notify.tell(f"STATUS=bad settings: {'; '.join(problems)}")
-    return BAD_SETTINGS
+    return Exit.BAD_INPUT

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -14,10 +13,11 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from loadband.commands import ArgumentParser, say, show
+from loadband.exits import Exit
 from loadband.settings import CONTROL_PORT, SettingsError, secret
 from loadband.units import PERCENT, Number
 
-DONE, FAILED = 0, 1
 CONFIGURED = "configured"
 """The word for what was asked for before any client."""
 SECONDS = 10.0
@@ -51,18 +51,18 @@ def _ask(url: str, token: str, band: list[str]) -> int:
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - likewise
             now = json.load(answer)
-            print(f"{_band(now)} ({now['source']})")  # noqa: T201 - the answer
+            said = f"{_band(now)} ({now['source']})\n"
     except urllib.error.HTTPError as error:
         return _failed(f"{url}: {error.code} {error.reason}: {_sentence(error)}")
     except urllib.error.URLError as error:
         return _failed(f"{url}: {error.reason}")
     except (OSError, HTTPException, ValueError, TypeError, KeyError) as error:
         return _failed(f"{url}: no answer of a loadband: {error!r}")
-    return DONE
+    return show(said)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="loadband set",
         usage="loadband set MIN MAX [--url URL] [--token-file FILE]\n       loadband set configured [...]",
         description="Changes the band of a loadband that runs with a LOADBAND_CONTROL_TOKEN, until it restarts, gets a "
@@ -115,5 +115,5 @@ def _sentence(error: urllib.error.HTTPError) -> str:
 
 
 def _failed(sentence: str) -> int:
-    print(f"loadband set: {sentence}", file=sys.stderr)  # noqa: T201 - for people
-    return FAILED
+    say(f"loadband set: {sentence}")
+    return Exit.NOT_ACHIEVED

@@ -6,20 +6,23 @@ SIGHUP may mean another thing: to read again what is configured.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
+import stat
 import threading
 import traceback
 from typing import NoReturn
 
+from loadband.exits import Exit
+
 LEAVE_VIEW = b"\x1b[?25h\x1b[?1049l"
 """Shows a terminal's cursor and its first screen again, as the live view would have at its end."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-FAILED = 3
-"""The exit code of a run in which a thread failed, or that could not end."""
 END_SECONDS = 5
 """What the end may take from the first signal on: after that, something hangs that will never answer."""
+_STDOUT = 1
 SAY_SECONDS = 1.0
 """What telling of a failure may take: nobody may be reading."""
 
@@ -33,11 +36,14 @@ class Ending:
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
+        self._watched = [self._reader, *_pipes_to_others()]
         self._signalled = False
         self.asked = False
         """Whether the run is to end; read by any thread at any time."""
         self.failed = False
         """Whether that is because a thread failed."""
+        self.reader_left = False
+        """Whether that is because nobody reads standard output any more."""
         self.rereads = False
         """Whether SIGHUP asks for a new reading of what is configured, unless a terminal has hung up."""
         self.rereads_asked = 0
@@ -51,7 +57,7 @@ class Ending:
         """
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGALRM, lambda *_: _exit(FAILED))
+        signal.signal(signal.SIGALRM, lambda *_: _exit(Exit.FAILED))
         threading.excepthook = self._on_failure
 
     def ask(self) -> None:
@@ -62,9 +68,14 @@ class Ending:
 
     def wait(self, seconds: float) -> bool:
         """Wait for some seconds (>= 0), or less when the end is asked for; returns whether it is."""
-        if not self.asked:
-            select.select([self._reader], [], [], seconds)
+        if not self.asked and _STDOUT in select.select(self._watched, [], [], seconds)[0]:
+            self.leave()
         return self.asked
+
+    def leave(self) -> None:
+        """Ask for the end because whoever read standard output has left; from any thread."""
+        self.reader_left = True
+        self.ask()
 
     def fail(self, name: str, error: BaseException) -> None:
         """Ask for the end because something failed, and tell of it on standard error; from any thread.
@@ -90,6 +101,16 @@ class Ending:
 
     def _on_failure(self, failure: threading.ExceptHookArgs) -> None:
         self.fail(failure.thread.name if failure.thread else "a thread", failure.exc_value or failure.exc_type())
+
+
+def _pipes_to_others() -> list[int]:
+    """Standard output, if it is the writing end of a pipe: select takes it for readable once nobody can read it."""
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(_STDOUT).st_mode)
+        mode = fcntl.fcntl(_STDOUT, fcntl.F_GETFL) & os.O_ACCMODE
+    except OSError:  # it is closed
+        return []
+    return [_STDOUT] if is_pipe and mode == os.O_WRONLY else []
 
 
 def _exit(code: int) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import io
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadband.commands import ArgumentParser, say, show
 from loadband.document import DocumentError
+from loadband.exits import Exit
 from loadband.playback import ProfileFile
 from loadband.profile import Profile, curve
 
-OK, BAD = 0, 2
 HEIGHT = 16
 """Rows of the plot."""
 TICKS = 5
@@ -25,7 +26,7 @@ TICKS = 5
 
 def main(words: Sequence[str]) -> int:
     """Run with the words after `loadband profile`; returns the exit code: 0 the profile is good, 2 it isn't."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="loadband profile",
         description="Checks a profile and shows what it will do; nothing burns. docs/profiles.md has the format.",
         epilog="Exit codes: 0 the profile is good, 2 it is not.",
@@ -34,13 +35,15 @@ def main(words: Sequence[str]) -> int:
     try:
         profile = ProfileFile(parser.parse_args(words).file).load()
     except DocumentError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for people
-        return BAD
-    show(profile, Console())
-    return OK
+        say(str(error))
+        return Exit.BAD_INPUT
+    drawn = io.StringIO()
+    # None leaves it to rich, which has variables that ask for colour without a terminal.
+    draw(profile, Console(file=drawn, force_terminal=(sys.stdout and sys.stdout.isatty()) or None))
+    return show(drawn.getvalue())
 
 
-def show(profile: Profile, console: Console) -> None:
+def draw(profile: Profile, console: Console) -> None:
     """Print a table of the phases, and one pass as a plot of the band's edges."""
     console.print(_headline(profile), highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")

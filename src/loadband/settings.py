@@ -261,6 +261,7 @@ exit codes:
   1      the band was not held for DURATION
   2      bad settings
   3      internal failure
+  141    whoever read standard output has left, as in loadband | head -1
   128+n  ended by a second signal n
 
 examples:

@@ -1,0 +1,19 @@
+"""The exit codes of every command."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Exit(enum.IntEnum):
+    """An exit code. One that a second signal n caused is 128 + n instead."""
+
+    OK = 0
+    NOT_ACHIEVED = 1
+    """The command ran, but its aim was missed: the band wasn't held, or wasn't changed."""
+    BAD_INPUT = 2
+    """Settings, arguments or files are wrong; nothing was done. argparse has the same code."""
+    FAILED = 3
+    """Something inside failed: a thread, the output, or the end itself."""
+    READER_LEFT = 141
+    """Whoever read standard output has left: what a shell reports for programs that SIGPIPE ends (128 + 13)."""
