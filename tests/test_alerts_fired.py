@@ -28,7 +28,8 @@ from demo.servers import ALERTMANAGER, PROMETHEUS, RULES, MissingError, get, wai
 from demo.shorten import seconds, shorten
 from loadband.metrics import registry
 from loadband.quantities import Progress, Snapshot, Throttling
-from loadband.server import Application, Server
+from loadband.server import Application
+from loadband.serving import Server
 
 Json = dict[str, Any]
 CONFIGURATION = [PROMETHEUS / "prometheus.yml", ALERTMANAGER, *RULES.glob("*.yaml")]

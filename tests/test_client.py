@@ -13,7 +13,7 @@ import pytest
 from loadband import client
 from loadband.control import Control
 from loadband.quantities import Band, Setpoint
-from loadband.server import Server
+from loadband.serving import Server
 from loadband.setpoint import SetpointCell
 
 TOKEN = "0123456789abcdef"

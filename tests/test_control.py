@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from loadband.control import MAX_BODY_BYTES, Control
 from loadband.quantities import Band, Progress, Setpoint
-from loadband.server import Server
+from loadband.serving import Server
 from loadband.setpoint import SetpointCell
 
 TOKEN = "0123456789-secret-~+/=="

@@ -15,7 +15,7 @@ from program import LOADBAND, free_port, get, metric, run, running, wait_until
 
 from loadband.control import Control
 from loadband.quantities import Band, Setpoint
-from loadband.server import Server
+from loadband.serving import Server
 from loadband.setpoint import SetpointCell
 
 MODEST = {"MIN": "1", "MAX": "2", "MAX_EFFORT": "20m"}

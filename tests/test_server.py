@@ -33,7 +33,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from loadband.metrics import FAMILIES, registry
 from loadband.quantities import Counts, Snapshot
-from loadband.server import CONNECTIONS, Application, ListenError, Server, _Listener, _OneAMinute
+from loadband.server import Application
+from loadband.serving import CONNECTIONS, ListenError, Server, _Listener, _OneAMinute
 
 PROMETHEUS_2_ACCEPT = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -554,7 +555,8 @@ SERVE = textwrap.dedent("""
     import os, sys, threading, time
     from full_snapshot import INFO, SNAPSHOT
     from loadband.metrics import registry
-    from loadband.server import Application, Server
+    from loadband.server import Application
+    from loadband.serving import Server
 
     def forbid_writing(event, arguments):
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):

@@ -25,7 +25,8 @@ from loadband.profile import Profile
 from loadband.quantities import Snapshot, State
 from loadband.regulator import WINDOW, Regulator, lease_of
 from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
-from loadband.server import Application, ListenError, Server
+from loadband.server import Application
+from loadband.serving import ListenError, Server
 from loadband.setpoint import SetpointCell
 from loadband.settings import REVISION, Asked, Loaded, OnEnd, Settings, SettingsError, help_text, load
 from loadband.settings import Controller as Law

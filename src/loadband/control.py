@@ -16,6 +16,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from loadband.quantities import Band, Setpoint
+from loadband.serving import Answer, respond
 from loadband.setpoint import SetpointCell
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,11 @@ _METHODS = "GET, HEAD, PUT, DELETE"
 
 
 class _RefusalError(Exception):
-    """A request is not obeyed, for a reason that is a sentence."""
+    """A request is refused; the answer has the reason as a sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str, **headers: str) -> None:
         super().__init__(sentence)
-        self.status = status
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answer = Answer.of_json({"error": sentence}, status, **headers)
 
 
 class Control:
@@ -57,18 +57,10 @@ class Control:
         """Answer one request (PEP 3333)."""
         try:
             self._obey(environ)
-            status, answer, headers = HTTPStatus.OK, _described(self._cell.read()), {}
+            answer = Answer.of_json(_described(self._cell.read()))
         except _RefusalError as refusal:
-            status, answer, headers = refusal.status, {"error": str(refusal)}, refusal.headers
-        body = json.dumps(answer).encode() + b"\n"
-        headers |= {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-        }
-        start_response(f"{status.value} {status.phrase}", list(headers.items()))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+            answer = refusal.answer
+        return respond(answer, environ, start_response)
 
     def _obey(self, environ: WSGIEnvironment) -> None:
         """Do what a request asks for.
