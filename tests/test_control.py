@@ -79,6 +79,26 @@ def test_put_changes_the_band_and_says_what_is_now_asked_for(cell: SetpointCell)
     assert cell.changes["control"] == 1
 
 
+@pytest.mark.parametrize("effort", [0, 0.25, 1024])
+def test_put_may_ask_for_a_fixed_effort_instead(cell: SetpointCell, effort: float) -> None:
+    control = Control(cell, TOKEN)
+    status, _, answer = ask(control, "PUT", b'{"effort": %s}' % str(effort).encode())
+    assert (status, answer) == (200, {"source": "control", "effort": effort})
+    assert (cell.read().band, cell.read().effort) == (None, effort)
+
+
+@pytest.mark.parametrize("body", [b'{"effort": -0.1}', b'{"effort": 1025}', b'{"effort": "1"}', b'{"effort": NaN}'])
+def test_an_effort_that_nobody_can_burn_is_refused(cell: SetpointCell, body: bytes) -> None:
+    assert ask(Control(cell, TOKEN), "PUT", body)[0] == 400
+    assert unchanged(cell)
+
+
+@pytest.mark.parametrize("body", [b'{"effort": 1, "min": 5, "max": 10}', b'{"effort": 1e999999}'])
+def test_a_band_and_an_effort_at_once_or_infinity_are_refused(cell: SetpointCell, body: bytes) -> None:
+    assert ask(Control(cell, TOKEN), "PUT", body)[0] == 400
+    assert unchanged(cell)
+
+
 def test_delete_goes_back_to_what_is_configured_and_may_be_repeated(cell: SetpointCell) -> None:
     control = Control(cell, TOKEN)
     ask(control, "PUT", BODY)
@@ -179,7 +199,7 @@ BAD_BODIES = [
 def test_a_body_that_is_no_band_changes_nothing(cell: SetpointCell, body: bytes) -> None:
     status, _, answer = ask(Control(cell, TOKEN), "PUT", body)
     assert (status, list(answer)) == (400, ["error"])
-    assert answer["error"].endswith("percent 0 <= MIN < MAX <= 100 as numbers.")
+    assert "percent 0 <= MIN < MAX <= 100 as numbers" in answer["error"]
     assert unchanged(cell)
 
 
@@ -271,7 +291,7 @@ json_values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["min", "max", "x"]), inner)),
     max_leaves=8,
 )
-objects = st.dictionaries(st.sampled_from(["min", "max", "x", "Min"]), st.one_of(numbers, json_values))
+objects = st.dictionaries(st.sampled_from(["min", "max", "effort", "x", "Min"]), st.one_of(numbers, json_values))
 bodies = st.one_of(
     st.binary(max_size=1100),
     json_values.map(lambda value: json.dumps(value).encode()),
@@ -303,12 +323,15 @@ def test_whatever_is_asked_the_answer_is_one_of_ours_and_the_change_whole_or_non
     if (status, method) == (200, "PUT"):
         asked = json.loads(body)
         band = cell.read().band
+        assert cell.changes["control"] == 1
+        if "effort" in asked:
+            assert (set(asked), band, cell.read().effort) == ({"effort"}, None, asked["effort"])
+            return
         assert set(asked) == {"min", "max"}
         assert band is not None
         assert math.isclose(band.low, asked["min"] / 100, rel_tol=1e-12, abs_tol=1e-12)
         assert math.isclose(band.high, asked["max"] / 100, rel_tol=1e-12, abs_tol=1e-12)
         assert 0 <= band.low < band.high <= 1
-        assert cell.changes["control"] == 1
     else:
         assert unchanged(cell)
 

@@ -22,6 +22,8 @@ from loadband.setpoint import SetpointCell
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024
+MAX_EFFORT = 1024
+"""CPUs; as LOADBAND_EFFORT."""
 REFUSALS_TOLD = 60.0
 """Seconds between two log lines about wrong tokens: whoever can reach the port could fill the log."""
 _METHODS = "GET, HEAD, PUT, DELETE"
@@ -37,6 +39,8 @@ class _RefusalError(Exception):
 
 class Control:
     """`GET /band`, `PUT /band` with `{"min": percent, "max": percent}`, and `DELETE /band`: back to what is configured.
+
+    `PUT /band` with `{"effort": CPUs}` asks for a fixed effort instead: a load of that size, whatever else runs.
 
     Each of them answers with what is asked for now. Whatever is wrong is answered with a sentence, by 400, 401, 404,
     405, 413 or 415, and changes nothing.
@@ -76,9 +80,9 @@ class Control:
         self._authorize(environ)
         peer = environ.get("REMOTE_ADDR", "an unknown address")
         if method == "PUT":
-            band = _band(_body(environ))
-            self._cell.replace(Setpoint(band, "control"))
-            log.info("PUT /band by %s: %s", peer, band)
+            asked = _asked(_body(environ))
+            self._cell.replace(asked)
+            log.info("PUT /band by %s: %s", peer, asked)
         elif method == "DELETE":
             changed = self._cell.restore("control")
             log.info("DELETE /band by %s: %s what is configured", peer, "back to" if changed else "it is already")
@@ -113,9 +117,12 @@ def _body(environ: WSGIEnvironment) -> bytes:
     return body
 
 
-def _band(body: bytes) -> Band:
-    """The band that a body asks for."""
-    expected = 'The body must be {"min": MIN, "max": MAX}, with percent 0 <= MIN < MAX <= 100 as numbers.'
+def _asked(body: bytes) -> Setpoint:
+    """The band or the effort that a body asks for."""
+    expected = (
+        'The body must be {"min": MIN, "max": MAX}, with percent 0 <= MIN < MAX <= 100 as numbers, '
+        f'or {{"effort": CPUS}}, with 0 <= CPUS <= {MAX_EFFORT} as a number.'
+    )
     try:
         asked = json.loads(
             body.decode(),
@@ -127,7 +134,9 @@ def _band(body: bytes) -> Band:
         match asked:
             # Decimal, so that 57 percent are 0.57 and not 0.5700000000000001.
             case {"min": Decimal() as low, "max": Decimal() as high, **rest} if not rest:
-                return Band(float(low / 100), float(high / 100))
+                return Setpoint(Band(float(low / 100), float(high / 100)), "control")
+            case {"effort": Decimal() as effort, **rest} if not rest and 0 <= effort <= MAX_EFFORT:
+                return Setpoint(None, "control", effort=float(effort))
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise _RefusalError(HTTPStatus.BAD_REQUEST, expected) from error
     raise _RefusalError(HTTPStatus.BAD_REQUEST, expected)
