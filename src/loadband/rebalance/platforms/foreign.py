@@ -1,14 +1,26 @@
-"""Who else burns on a host: processes that have nothing to do with the run, by name."""
+"""Who else burns on a host: what is left of its busy time when all that is ours is taken off, and whose it is."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 
+from loadband.rebalance.events import Disturbance, Plan, Trouble
+from loadband.rebalance.platforms.history import History
 from loadband.rebalance.platforms.machine import Cpus
+
+SUSPICIOUS = 0.4
+"""From that share of the foreign load that spoils a run on, processes are looked at, so that they can be named."""
+WORTH_NAMING = 0.25
+"""Who burns less than that share of the foreign load isn't named."""
+MOST_NAMES = 3
+LOOKS = 3
+"""That many looks are taken before anybody is accused, unless it is over sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +29,12 @@ class Stranger:
 
     pid: int
     name: str
-    cpus: float
-    """CPU-seconds per second, between two looks."""
+    seconds: float
+    """CPU-seconds between two looks."""
     cpu: int
     """Where it ran last."""
+    may: Cpus
+    """Where it may run."""
 
     def __str__(self) -> str:
         """As people read it: `yes (pid 4711)`."""
@@ -34,18 +48,15 @@ class Strangers:
     """
 
     def __init__(self) -> None:
-        self._before: dict[tuple[int, float], float] = {}
-        self._at: float | None = None
+        self._before: dict[tuple[int, float], float] | None = None
 
     def look(self, ours: Collection[int]) -> Sequence[Stranger]:
-        """The processes that used CPU time since the last look, the busiest first; empty at the first look.
+        """The processes that used CPU time since the last look; empty at the first look.
 
         Args:
             ours: ids of processes of the run, left out.
         """
-        now = time.monotonic()
-        before, at = self._before, self._at
-        self._before, self._at = {}, now
+        before, self._before = self._before, {}
         found = []
         for process in psutil.process_iter():
             if process.pid in ours:
@@ -56,20 +67,91 @@ class Strangers:
                     key = process.pid, process.create_time()
                     self._before[key] = used
                     # One that came since the last look has used all that it has used since then.
-                    if at is not None and (spent := used - before.get(key, 0.0)) > 0:
-                        found.append(Stranger(process.pid, process.name(), spent / (now - at), process.cpu_num()))
+                    if before is not None and (spent := used - before.get(key, 0.0)) > 0:
+                        may = frozenset(process.cpu_affinity())
+                        found.append(Stranger(process.pid, process.name(), spent, process.cpu_num(), may))
             except psutil.Error:
                 continue  # it ended meanwhile
-        return sorted(found, key=lambda one: one.cpus, reverse=True)
+        return found
 
 
-def named(strangers: Sequence[Stranger], cpus: Cpus, amount: float) -> str:
-    """Those that explain most of a host's foreign load, at most three of them; empty if nobody is found.
+class Ledger:
+    """Holds the busy time of hosts against what is known to be ours, and accuses whoever burns the rest.
 
     Args:
-        strangers: the busiest first.
-        cpus: the host's.
-        amount: of foreign load, CPUs: who burns less than a tenth of it isn't named.
+        hosts: by name, their CPUs.
+        plan: says how much is too much, and over which time.
+        strangers: who looks at processes.
     """
-    here = [one for one in strangers if one.cpu in cpus and one.cpus >= amount / 10]
-    return ", ".join(str(one) for one in here[:3])
+
+    def __init__(self, hosts: Mapping[str, Cpus], plan: Plan, strangers: Strangers) -> None:
+        self._hosts = hosts
+        self._plan = plan
+        self._ours = dict.fromkeys(hosts, 0.0)
+        self._foreign = {name: History(plan.window) for name in hosts}
+        self._strangers = strangers
+        self._looks: deque[Sequence[Stranger]] = deque(maxlen=math.ceil(plan.window / plan.sample_interval))
+        self._looked = 0
+        """Looks in a row; the first one names nobody."""
+        self._accused: set[str] = set()
+
+    def ours(self, host: str, seconds: float) -> None:
+        """Count CPU-seconds that a slice or a program of the run has used on a host."""
+        self._ours[host] += seconds
+
+    def examine(self, at: float, busy: Mapping[str, float], pids: Collection[int]) -> Sequence[Disturbance]:
+        """Look whether somebody else burns; each host is accused once for as long as it lasts.
+
+        Args:
+            at: monotonic seconds.
+            busy: by host, its busy CPU-seconds since the begin.
+            pids: ids of all processes of the run.
+        """
+        for name, seconds in busy.items():
+            self._foreign[name].add(at, seconds - self._ours[name])
+        suspects = [
+            name
+            for name, history in self._foreign.items()
+            if (history.rate(2 * self._plan.sample_interval) or 0.0) > SUSPICIOUS * self._most(name)
+        ]
+        self._looks.append(self._strangers.look(pids) if suspects else ())
+        self._looked = self._looked + 1 if suspects else 0
+        found = []
+        for name, history in self._foreign.items():
+            amount = history.rate() or 0.0
+            if amount > self._most(name) and name not in self._accused:
+                if self._looked >= LOOKS or name not in suspects:
+                    self._accused.add(name)
+                    found.append(self._accusation(name, amount))
+            elif amount <= self._most(name) and name not in suspects:
+                self._accused.discard(name)
+        return found
+
+    def _most(self, host: str) -> float:
+        """What others may burn of a host, CPUs."""
+        return self._plan.most_foreign * len(self._hosts[host])
+
+    def _accusation(self, host: str, amount: float) -> Disturbance:
+        who = self._named(host, amount)
+        share = 100 * amount / len(self._hosts[host])
+        return Disturbance(
+            at=time.time(),
+            what=Trouble.FOREIGN_LOAD,
+            host=host,
+            who=who,
+            amount=amount,
+            detail=f"{who or 'an unknown process'} took {share:.0f} % of {host} over {self._plan.window:g} s",
+        )
+
+    def _named(self, host: str, amount: float) -> str:
+        """The busiest of the last window, those that were seen on this host first; empty if nobody is found."""
+        cpus = self._hosts[host]
+        sums: dict[tuple[bool, str], float] = {}
+        for stranger in (each for look in self._looks for each in look if each.may & cpus):
+            key = stranger.cpu in cpus, str(stranger)
+            sums[key] = sums.get(key, 0.0) + stranger.seconds
+        least = WORTH_NAMING * amount * self._plan.window
+        big = sorted(
+            (key for key, seconds in sums.items() if seconds >= least), key=lambda key: (not key[0], -sums[key])
+        )
+        return ", ".join(dict.fromkeys(name for _, name in big[:MOST_NAMES]))

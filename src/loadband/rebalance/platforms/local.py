@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,7 +37,8 @@ from loadband.rebalance.platforms import (
     Target,
     View,
 )
-from loadband.rebalance.platforms.foreign import Strangers, named
+from loadband.rebalance.platforms.foreign import Ledger, Strangers
+from loadband.rebalance.platforms.history import History
 from loadband.rebalance.platforms.machine import BusyTime, Cpus, affinity, confine, cpu_time, divide
 from loadband.rebalance.platforms.regulators import Regulator, free_port
 
@@ -52,8 +52,6 @@ SETTLED = 0.8
 """Seconds over which a slice must have burnt what it is asked for until it isn't pending any more."""
 NEAR = 0.05, 0.02
 """How far from what it is asked for: as a ratio of it, and in CPUs; the larger counts."""
-SUSPICIOUS = 0.4
-"""From that share of the foreign load that spoils a run on, processes are looked at, so that they can be named."""
 SOMEBODY = "somebody else"
 """Who moved a slice, if it wasn't us."""
 
@@ -68,8 +66,10 @@ class _Slice:
     regulator: Regulator
     counted: float = 0.0
     """CPU-seconds that are accounted to hosts already."""
-    lately: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=64))
-    """Monotonic time and CPU-seconds at the last polls since it was last asked for something."""
+    up: bool = False
+    """Whether it answers: what it burns before that isn't the load."""
+    lately: History = field(default_factory=lambda: History(SETTLED))
+    """Its CPU-seconds since it is up and was last asked for something."""
 
 
 @dataclass(slots=True)
@@ -100,19 +100,15 @@ class Local:
         self._division = divide(self._before, names)
         self._events: list[Event] = []
         self._slices: dict[str, _Slice] = {}
-        self._ending: list[Regulator] = []
+        self._ending: list[_Slice] = []
+        """Slices that were asked to end: what they burn until then is ours, too."""
         self._observers: dict[str, tuple[Regulator, str]] = {}
         """By host, with the address of its metrics."""
         self._programs: dict[str, _Program] = {}
         self._moves = 0
         self._busy = BusyTime(self._division.hosts)
-        self._busy_history: dict[str, deque[tuple[float, float]]] = {name: deque() for name in names}
-        self._known: dict[str, float] = dict.fromkeys(names, 0.0)
-        """By host, CPU-seconds of its slices and of the run's own programs since the start."""
-        self._foreign: dict[str, deque[tuple[float, float]]] = {name: deque() for name in names}
-        """By host, monotonic time and CPU-seconds of nobody known."""
-        self._strangers = Strangers()
-        self._accused: set[str] = set()
+        self._busy_history = {name: History(plan.window) for name in names}
+        self._ledger = Ledger(self._division.hosts, plan, Strangers())
         self._next_sample = 0.0
 
     # What it is
@@ -192,9 +188,8 @@ class Local:
         """See `Platform`."""
         if (one := self._slices.pop(name, None)) is None:
             return
-        self._account(one)
         one.regulator.end()
-        self._ending.append(one.regulator)
+        self._ending.append(one)
         self._tell(one, present=False)
 
     def pending(self) -> Sequence[str]:
@@ -207,7 +202,7 @@ class Local:
     def _account(self, one: _Slice) -> None:
         """Add what a slice has used since the last time to the host on which it is."""
         used = one.regulator.used()
-        self._known[one.host] += used - one.counted
+        self._ledger.ours(one.host, used - one.counted)
         one.counted = used
 
     # Moves
@@ -296,7 +291,7 @@ class Local:
         return View(
             time.time(),
             tuple(
-                HostView(name, len(cpus), _mean(self._busy_history[name], self._plan.window, len(cpus)))
+                HostView(name, len(cpus), _utilization(self._busy_history[name], len(cpus)))
                 for name, cpus in self._division.hosts.items()
             ),
             tuple(SliceView(one.name, one.host, one.asked) for one in self._slices.values()),
@@ -308,12 +303,13 @@ class Local:
         self._notice_moves()
         now = time.monotonic()
         for one in self._slices.values():
-            one.lately.append((now, one.regulator.used()))
+            one.up = one.up or one.regulator.answers()
+            if one.up:
+                one.lately.add(now, one.regulator.used())
         if now >= self._next_sample:
             self._sample()
             # Not from now on: what is late once must not be late for ever.
             self._next_sample = max(self._next_sample + self._plan.sample_interval, now)
-        self._ending = [one for one in self._ending if not one.ended]
         events, self._events = self._events, []
         return events
 
@@ -344,16 +340,18 @@ class Local:
                 confine(one.regulator.pid, self._division.hosts[one.host])
             self._account(one)
             self._sample_slice(at, one)
+        for one in self._ending:
+            self._account(one)
+        self._ending = [one for one in self._ending if not one.regulator.ended]
         for name, program in self._programs.items():
             before, program.used = program.used, _cpu_time(program.pid, program.used)
             if program.host is not None:
-                self._known[program.host] += program.used - before
+                self._ledger.ours(program.host, program.used - before)
                 self._sampled(at, Subject.OWN, name, program.host, program.used)
         for name, seconds in busy.items():
             self._sampled(at, Subject.HOST, name, name, seconds)
-            _remember(self._busy_history[name], now, seconds, self._plan.window)
-            _remember(self._foreign[name], now, seconds - self._known[name], self._plan.window)
-        self._accuse()
+            self._busy_history[name].add(now, seconds)
+        self._events += self._ledger.examine(now, busy, self._pids())
 
     def _sample_slice(self, at: float, one: _Slice) -> None:
         self._sampled(at, Subject.SLICE, one.name, one.host, one.regulator.used())
@@ -361,47 +359,15 @@ class Local:
     def _sampled(self, at: float, subject: Subject, name: str, host: str, seconds: float) -> None:
         self._events.append(Sample(at=at, subject=subject, name=name, host=host, cpu_seconds=seconds))
 
-    def _accuse(self) -> None:
-        """Report foreign load, once for as long as it lasts, with the names of those who make it."""
-        sizes = {name: len(cpus) for name, cpus in self._division.hosts.items()}
-        lately = {name: _rate(self._foreign[name], 2 * self._plan.sample_interval) for name in self._names}
-        suspects = [
-            name
-            for name, rate in lately.items()
-            if rate is not None and rate > SUSPICIOUS * self._plan.most_foreign * sizes[name]
-        ]
-        strangers = self._strangers.look(self._ours()) if suspects else ()
-        for name, cpus in self._division.hosts.items():
-            amount = _rate(self._foreign[name], self._plan.window)
-            if amount is None or amount <= self._plan.most_foreign * sizes[name]:
-                if name not in suspects:
-                    self._accused.discard(name)
-                continue
-            if name in self._accused:
-                continue
-            self._accused.add(name)
-            who = named(strangers, cpus, amount)
-            self._events.append(
-                Disturbance(
-                    at=time.time(),
-                    what=Trouble.FOREIGN_LOAD,
-                    host=name,
-                    who=who,
-                    amount=amount,
-                    detail=f"{who or 'somebody'} burns on {name}: {100 * amount / sizes[name]:.0f} % of it "
-                    f"over the last {self._plan.window:g} s",
-                )
-            )
-
-    def _ours(self) -> set[int]:
-        regulators = [one.regulator for one in self._slices.values()] + self._ending
-        return {one.pid for one in regulators} | {program.pid for program in self._programs.values()}
+    def _pids(self) -> set[int]:
+        slices = [*self._slices.values(), *self._ending]
+        return {one.regulator.pid for one in slices} | {program.pid for program in self._programs.values()}
 
     # The end
 
     def close(self) -> Sequence[str]:
         """See `Platform`."""
-        regulators = [one.regulator for one in self._slices.values()] + self._ending
+        regulators = [one.regulator for one in (*self._slices.values(), *self._ending)]
         regulators += [observer for observer, _ in self._observers.values()]
         for one in regulators:
             one.end()
@@ -429,37 +395,12 @@ def _cpu_time(pid: int, before: float) -> float:
 
 def _settled(one: _Slice) -> bool:
     """Whether a slice has lately burnt what it is asked for."""
-    if not one.lately:
-        return False
-    now, used = one.lately[-1]
-    earlier = [look for look in one.lately if now - look[0] >= SETTLED]
-    if not earlier:
-        return False
-    at, before = earlier[-1]
-    return abs((used - before) / (now - at) - one.asked) <= max(NEAR[0] * one.asked, NEAR[1])
+    rate = one.lately.rate()
+    return rate is not None and abs(rate - one.asked) <= max(NEAR[0] * one.asked, NEAR[1])
 
 
-def _remember(history: deque[tuple[float, float]], now: float, seconds: float, window: float) -> None:
-    """Append to a history, and forget what isn't needed for a mean over the window."""
-    history.append((now, seconds))
-    while len(history) > 2 and history[1][0] <= now - window:  # noqa: PLR2004 - what a difference takes
-        history.popleft()
-
-
-def _rate(history: deque[tuple[float, float]], window: float) -> float | None:
-    """CPUs, the mean over the window; None until that much is known."""
-    if not history:
-        return None
-    now, seconds = history[-1]
-    earlier = [look for look in history if look[0] <= now - 0.9 * window]
-    if not earlier:
-        return None
-    at, before = earlier[-1]
-    return (seconds - before) / (now - at)
-
-
-def _mean(history: deque[tuple[float, float]], window: float, cpus: float) -> float | None:
-    rate = _rate(history, window)
+def _utilization(history: History, cpus: float) -> float | None:
+    rate = history.rate()
     return None if rate is None else min(max(rate / cpus, 0.0), 1.0)
 
 

@@ -18,6 +18,8 @@ LEAST_EFFORT = 0.001
 """CPUs; LOADBAND_EFFORT takes no less."""
 ASK_SECONDS = 2.0
 """For a regulator's answer."""
+ANSWER_SECONDS = 0.05
+"""For a regulator to be found up: a closed port of this machine refuses at once."""
 END_SECONDS = 3.0
 """For a regulator to end; it promises 2."""
 _DIES_WITH_PARENT = (
@@ -90,6 +92,15 @@ class Regulator:
             with suppress(OSError):
                 self._used = cpu_time(self.pid)
         return self._used
+
+    def answers(self) -> bool:
+        """Whether it is up."""
+        host, port = self._control.split(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     def ask(self, effort: float) -> None:
         """Have it burn another amount, CPUs, >= 0.

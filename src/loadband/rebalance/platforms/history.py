@@ -1,0 +1,42 @@
+"""Rates of cumulative counters over a sliding window."""
+
+from __future__ import annotations
+
+from collections import deque
+
+SLACK = 0.1
+"""What a window may be shorter, as a ratio of it: samples come a little early or late."""
+
+
+class History:
+    """The last values of a cumulative counter.
+
+    Args:
+        window: seconds, the longest over which a rate is asked for.
+    """
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._values: deque[tuple[float, float]] = deque()
+
+    def add(self, at: float, value: float) -> None:
+        """Append a value; `at` is monotonic seconds and never less than before."""
+        self._values.append((at, value))
+        while len(self._values) > 1 and self._values[1][0] <= at - self._window:
+            self._values.popleft()
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._values.clear()
+
+    def rate(self, window: float | None = None) -> float | None:
+        """The increase per second over the window, or over a shorter one; None until that much is known."""
+        if not self._values:
+            return None
+        now, last = self._values[-1]
+        since = now - (1 - SLACK) * (window or self._window)
+        earlier = [value for value in self._values if value[0] <= since]
+        if not earlier:
+            return None
+        at, first = earlier[-1]
+        return (last - first) / (now - at)
