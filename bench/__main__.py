@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 SECONDS = 6.0
 OVERHEAD = 0.7
-"""Seconds that starting and ending a tool takes."""
+"""Seconds that it takes to start and end a tool."""
 TRIES = 3
-"""How often a run is made until nobody disturbs it."""
+"""Maximum number of attempts at an undisturbed run."""
 INTERRUPTED = 130
 
 
 class Choice(NamedTuple):
-    """What the user asked for."""
+    """The user's choice."""
 
     scenes: tuple[Scene, ...]
     tools: tuple[Tool, ...]
@@ -40,12 +40,12 @@ class Choice(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and show; returns the exit code: 0, 2 for what can't be asked, 130 after Ctrl-C."""
+    """Measure and show the results; return the exit code: 0, 2 if the machine is busy, 130 after Ctrl-C."""
     choice = _parse(arguments)
     console = Console(highlight=False)
     absent = [tool.name for tool in choice.tools if not tool.found]
     if absent:
-        console.print(f"Not on PATH, so left out: {', '.join(absent)}.")
+        console.print(f"Left out because not on PATH: {', '.join(absent)}.")
     tools = tuple(tool for tool in choice.tools if tool.found)
     minutes = estimate(choice.scenes, tools, choice.seconds) / 60
     console.print(
@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{' by ' + ', '.join(busy.by) if busy.by else ''}.[/]"
         )
         if not choice.anyway:
-            console.print("Wait for that to end, or measure nonsense with --anyway (make bench ANYWAY=1).")
+            console.print("Wait until it is, or measure anyway with --anyway (make bench ANYWAY=1).")
             return 2
     results = _earlier(choice.out / "results.json", console)
     results.versions |= {tool.name: tool.version() for tool in tools}
     try:
         _measure(choice, tools, results, console)
     except KeyboardInterrupt:
-        console.print("Interrupted: what was measured is kept.")
+        console.print("Interrupted: the results so far are kept.")
         return INTERRUPTED
     finally:
         if results.runs:
@@ -74,12 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(report.terminal(results, names))
     for sentence in report.missed(results, names):
         console.print(f"[bold red]missed[/]: {sentence}")
-    console.print(f"{choice.out / 'README.md'}, results.json and a picture of each scene are written.")
+    console.print(f"{choice.out / 'README.md'}, results.json and a picture of each scene were written.")
     return 0
 
 
 def estimate(scenes: Sequence[Scene], tools: Sequence[Tool], seconds: float) -> float:
-    """Seconds that it takes for each of the tools to play each of the scenes."""
+    """Return the seconds that all tools take to play all scenes."""
     return sum(scene.seconds(seconds) + OVERHEAD for scene in scenes for tool in tools if not _cannot(scene, tool))
 
 
@@ -117,16 +117,16 @@ def _run(scene: Scene, tool: Tool, seconds: float, tick: Tick, console: Console)
         run = Run.of(scene, tool, shown(scene, tool), recording, seconds)
         if not run.strangers > report.STRANGERS:
             break
-        again = ": once more" if attempt + 1 < TRIES else ""
+        again = ": trying again" if attempt + 1 < TRIES else ""
         console.print(
-            f"[bold red]disturbed[/]: while {tool.name} played {scene.name}, others used {run.strangers:.0f} %"
-            f" of the machine for a second{again}"
+            f"[bold red]disturbed[/]: while {tool.name} played {scene.name}, other processes used"
+            f" {run.strangers:.0f} % of the machine for a second{again}"
         )
     return run
 
 
 def _cannot(scene: Scene, tool: Tool) -> str:
-    """Why a tool can't play a scene, as far as that is known before; else nothing."""
+    """Return why a tool can't play a scene, as far as known beforehand; empty if it may."""
     if scene.loadband_only and tool.name != report.OURS:
         return scene.loadband_only
     try:
@@ -137,7 +137,7 @@ def _cannot(scene: Scene, tool: Tool) -> str:
 
 
 def shown(scene: Scene, tool: Tool) -> str:
-    """The command that a tool plays a scene with, as one would type it."""
+    """Return the command with which a tool plays a scene, as one would type it."""
     launch: Launch = tool.launch(task_of(scene))
     return launch.shown()
 
@@ -148,17 +148,17 @@ def _summary(scene: Scene, run: Run) -> str:
 
 
 def _earlier(path: Path, console: Console) -> Results:
-    """What was measured on this machine before, to add to it; else nothing yet."""
+    """Return earlier results of this machine, to add to; empty results if there are none."""
     here = machine.describe()
     try:
         results = Results.load(path)
     except OSError:
         return Results({**here, "date": machine.today()})
     except (ValueError, KeyError, TypeError) as error:
-        console.print(f"{path} can't be understood ({error}): begun anew.")
+        console.print(f"{path} can't be read ({error}): starting over.")
         return Results({**here, "date": machine.today()})
     if here != {name: value for name, value in results.machine.items() if name != "date"}:
-        console.print(f"{path} is of another machine: begun anew.")
+        console.print(f"{path} is from another machine: starting over.")
         return Results({**here, "date": machine.today()})
     results.machine["date"] = machine.today()
     return results
@@ -169,7 +169,7 @@ def _parse(arguments: Sequence[str] | None) -> Choice:
     tools = {tool.name: tool for tool in TOOLS}
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Drives loadband and its peers through the same scenes, with a meter outside of them all.",
+        description="Runs loadband and its peers through the same scenes, with a meter outside of them all.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(
             [
@@ -180,33 +180,37 @@ def _parse(arguments: Sequence[str] | None) -> Choice:
             ]
         ),
     )
-    parser.add_argument("--scenes", default="", help="names, with commas or spaces between them; default all")
-    parser.add_argument("--tools", default="", help="likewise; default all that are on PATH")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measured span; default %(default)g")
+    parser.add_argument("--scenes", default="", help="names of scenes, separated by commas or spaces; default all")
+    parser.add_argument(
+        "--tools", default="", help="names of tools, separated by commas or spaces; default all on PATH"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="duration of each measured span; default %(default)g"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("build/benchmark"),
-        help="directory for results.json, README.md and the pictures; results of this machine that are there stay,"
-        " but for what is measured anew; default %(default)s",
+        help="directory for results.json, README.md and the pictures; earlier results of this machine stay unless"
+        " they are measured again; default %(default)s",
     )
-    parser.add_argument("--anyway", action="store_true", help="measure though the machine isn't idle")
+    parser.add_argument("--anyway", action="store_true", help="measure even if the machine isn't idle")
     given = parser.parse_args(arguments)
-    if not 2 <= given.seconds <= 600:  # noqa: PLR2004 - a window and a step; more is another kind of test
-        parser.error("--seconds is 2..600")
+    if not 2 <= given.seconds <= 600:  # noqa: PLR2004 - at least two windows; more than 10 minutes is another kind of test
+        parser.error("--seconds must be 2..600")
 
     def chosen(text: str, known: Mapping[str, T]) -> tuple[T, ...]:
         names = text.replace(",", " ").split() or list(known)
         if unknown := [name for name in names if name not in known]:
-            parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+            parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
         return tuple(thing for name, thing in known.items() if name in names)
 
     return Choice(chosen(given.scenes, scenes), chosen(given.tools, tools), given.seconds, given.out, given.anyway)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and end everything that was started also when asked to end: by Ctrl-C, SIGTERM or a closed terminal."""
-    # By all of them: a shell without job control starts what it puts into the background deaf to SIGINT.
+    """Run `main`; on Ctrl-C, SIGTERM or a closed terminal, end everything that was started."""
+    # Not only SIGINT: a shell without job control makes background processes ignore it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:

@@ -1,9 +1,9 @@
-"""Runs loadband and accounts what it costs beside its burning: `python -m bench.account FILE`, settings as ever.
+"""Runs loadband and measures what it costs apart from burning: `python -m bench.account FILE`, with the usual settings.
 
-Its own cost is defined as the CPU time of the process less that of the burn calls, which only the process itself can
-tell apart. So `hashlib.pbkdf2_hmac`, which is all that burns, is wrapped in two reads of the thread's CPU clock; the
-reads themselves count as cost. Twice a second one line goes to the file: monotonic seconds, CPU-seconds of the
-process, CPU-seconds of finished burn calls.
+Its own cost is the CPU time of the process minus that of the burn calls, which only the process itself can separate. So
+`hashlib.pbkdf2_hmac`, which does all the burning, is wrapped in two reads of the thread's CPU clock; the reads
+themselves count as cost. Twice a second a line goes to the file: monotonic seconds, CPU-seconds of the process,
+CPU-seconds of finished burn calls.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ STEP = 0.5
 """Seconds between two lines."""
 
 burnt: defaultdict[int, float] = defaultdict(float)
-"""CPU-seconds of burn calls by thread: each adds to its own alone."""
+"""CPU-seconds of burn calls by thread; each thread changes only its own entry."""
 original = hashlib.pbkdf2_hmac
 
 
 def accounted(*arguments: Any) -> bytes:
-    """Burn as asked, and write down what that took."""
+    """Burn as asked, and add the CPU time that it took to this thread's account."""
     before = time.thread_time()
     result = original(*arguments)
     burnt[threading.get_ident()] += time.thread_time() - before
@@ -33,7 +33,7 @@ def accounted(*arguments: Any) -> bytes:
 
 
 def write(path: Path) -> None:
-    """Append a line for ever."""
+    """Append a line every STEP seconds, for ever."""
     with path.open("w", buffering=1) as file:
         while True:
             print(time.monotonic(), time.process_time(), sum(list(burnt.values())), file=file)
@@ -41,7 +41,7 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    hashlib.pbkdf2_hmac = accounted  # type: ignore[assignment] # positional arguments are all that is used
+    hashlib.pbkdf2_hmac = accounted  # type: ignore[assignment] # the burners use positional arguments only
     threading.Thread(target=write, args=(Path(sys.argv.pop(1)),), name="account", daemon=True).start()
 
     from loadband.__main__ import main

@@ -17,11 +17,11 @@ from bench.recording import Account
 STEP = 1.0
 """Seconds between two accounts."""
 STARTING = 4
-"""Accounts in which the tool may still be starting processes."""
+"""Number of accounts during which the tool may still start processes."""
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all its descendants; empty where it is gone."""
+    """Return a process and all its descendants; empty if it has ended."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -30,14 +30,14 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 class Accounts:
-    """Takes an account each second, from a thread of its own.
+    """Takes an account every second, on its own thread.
 
-    Finding processes costs far more than reading what they used, so they are looked for in the first seconds, in which
-    the tool starts them, and when told to.
+    Finding processes costs far more than reading what they used. So it looks for them only in the first seconds, while
+    the tool starts them, and when asked to.
 
     Args:
-        tool: process id.
-        neighbour: likewise; None without one.
+        tool: process ID of the tool.
+        neighbour: process ID of the neighbour; None without one.
     """
 
     def __init__(self, tool: int, neighbour: int | None) -> None:
@@ -57,7 +57,7 @@ class Accounts:
         self._thread.join()
 
     def look_around(self) -> None:
-        """See which processes there are now."""
+        """Find the processes that exist now."""
         tool, neighbour = self._pids
         with self._lock:
             self._tool = family(tool)
@@ -65,14 +65,14 @@ class Accounts:
             self._all = family(os.getpid())
 
     def take(self) -> None:
-        """Take an account of now."""
+        """Take an account now."""
         with self._lock:
             self.taken.append(
                 Account(
                     at=time.monotonic(),
                     tool=_used(self._tool),
                     neighbour=_used(self._neighbour),
-                    # With children that have ended: what they used is not lost.
+                    # Includes children that have ended: what they used isn't lost.
                     all_ours=_used(self._all) + sum(psutil.Process().cpu_times()[2:4]),
                     tasks=tasks(),
                 )

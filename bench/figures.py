@@ -1,4 +1,4 @@
-"""One picture a scene: utilization over time, all tools, the band shaded."""
+"""One picture per scene: utilization over time, all tools, the band shaded."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from bench.scenes import EDGE, Scene
 
 COLOURS = {"loadband": "#0b5fb0", "stress-ng": "#d9660a", "lookbusy": "#2c8a3d", "ancestor": "#8a8a8a"}
 SLICES = ["#9ecae1", "#fdd0a2", "#c7e9c0", "#dadaeb"]
-"""Of the shares of several regulators, in turn."""
+"""Colours of the shares of several regulators, in turn."""
 BAND = "#cfe3c8"
 EVENTS = {
     "killed": "one is killed",
     "moves": "one moves away",
-    "arrives": "others come",
+    "arrives": "others arrive",
     "leaves": "others leave",
     "scraped": "200 scrapes a second",
 }
 MARGIN = 4.0
-"""Points of utilization above and below what is shown."""
+"""Margin above and below the curves, in percentage points."""
 START = 1.0
-"""Seconds after the start from which on the picture's height has to hold the curves: before it all are below."""
+"""Seconds after the start. Curves before it, when every tool still starts, don't affect the picture's height."""
 
 
 def draw(scene: Scene, runs: Sequence[Run], directory: Path) -> Path:
-    """Write the picture of a scene; returns its file."""
+    """Write the picture of a scene and return its path."""
     mpl.rcParams.update({"svg.hashsalt": scene.name, "svg.fonttype": "none", "font.family": "sans-serif"})
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()

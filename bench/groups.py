@@ -1,4 +1,4 @@
-"""A control group with a CPU quota, made for one run and removed after it: plain cgroups, v1 or v2, for root only."""
+"""A control group with a CPU quota, made for one run and removed after it: plain cgroups, v1 or v2, as root only."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 PERIOD = 100_000
-"""Microseconds over which the kernel enforces a quota: its own default, and Kubernetes'."""
+"""Period over which the kernel enforces a quota, in microseconds: the default of the kernel and of Kubernetes."""
 REMOVE_SECONDS = 2.0
-"""For a group to become empty after its last process was killed."""
+"""Seconds that a group has to become empty after its last process was killed."""
 
 
 class CannotError(Exception):
-    """A scene can't be played here, or not with this tool; the message is one sentence for people."""
+    """A scene can't be played here, or not with this tool; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A control group that holds what runs in it to a number of CPUs."""
+    """A control group that limits what runs in it to a number of CPUs."""
 
     cpus: float
-    """Its quota."""
+    """The quota, in CPUs."""
     directories: tuple[Path, ...]
-    """One, or one in each v1 hierarchy that it takes."""
+    """The group's directory; for v1, one in each hierarchy."""
     usage_file: Path
 
     def usage(self) -> float:
-        """CPU-seconds that all in the group have used."""
+        """Return the CPU-seconds that the group has used."""
         return usage_in(self.usage_file)
 
     def entered(self, command: Sequence[str]) -> list[str]:
-        """A command that enters the group and then becomes the given one."""
+        """Return a command that enters the group and then executes the given one."""
         enter = [f"echo $$ > {shlex.quote(str(directory / 'cgroup.procs'))}" for directory in self.directories]
         return ["sh", "-ec", "\n".join([*enter, 'exec "$@"']), "sh", *command]
 
 
 def usage_in(path: Path) -> float:
-    """CPU-seconds by a `cpuacct.usage` (v1, ns) or a `cpu.stat` (v2, us, its first line)."""
+    """Return the CPU-seconds in a `cpuacct.usage` (v1, ns) or a `cpu.stat` (v2, us, its first line)."""
     text = path.read_text()
     return int(text) / 1e9 if text.strip().isdigit() else int(text.split()[1]) / 1e6
 
 
 @contextmanager
 def limited(cpus: float) -> Iterator[Group]:
-    """A group with a quota of that many CPUs.
+    """Create a group with a quota of that many CPUs, and remove it afterwards.
 
     Raises:
-        CannotError: none can be made here.
+        CannotError: if none can be made here.
     """
     name = f"loadband-bench-{os.getpid()}"
     try:
@@ -69,7 +69,7 @@ def limited(cpus: float) -> Iterator[Group]:
 
 
 def _make_v1(name: str, cpus: float) -> Group:
-    # Where cpu and cpuacct are one hierarchy, both are links to it, and the second directory is the first.
+    # If cpu and cpuacct are one hierarchy, both are links to it, and both directories are the same.
     cpu, accounting = ROOT / "cpu" / name, ROOT / "cpuacct" / name
     cpu.mkdir(exist_ok=True)
     accounting.mkdir(exist_ok=True)

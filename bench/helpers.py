@@ -1,8 +1,9 @@
-"""Helper processes of a scene: ready before they are needed, told to go by a line, gone when their input ends.
+"""Helper processes of a scene: ready before they are needed; a line starts them, and the end of their input ends them.
 
-`python -m bench.helpers burn CPUS` is the neighbour: an ordinary load of that many CPUs, spread over all it may use,
-that knows nothing of others. `python -m bench.helpers scrape PORT RATE` asks for /metrics RATE times a second over
-connections that stay, as Prometheus does, and says at its end how long each answer took, as a JSON list of seconds.
+`python -m bench.helpers burn CPUS` is the neighbour: an ordinary load of that many CPUs, spread over all CPUs that it
+may use, which ignores other processes. `python -m bench.helpers scrape PORT RATE` requests /metrics RATE times a second
+over persistent connections, as Prometheus does. At its end it prints how long each answer took, as a JSON list of
+seconds.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ from types import TracebackType
 from typing import Self
 
 PERIOD = 0.0231
-"""Seconds from one turn of a burner to the next; no multiple of a kernel's tick, dithered: it must not hide from it."""
+"""Seconds between two turns of a burner. It isn't a multiple of a kernel's tick and is dithered, so that tick readers
+see the load."""
 CHUNK = 200
-"""Iterations between two looks at the clock: about 0.1 ms."""
+"""Iterations between two reads of the clock: about 0.1 ms."""
 RATE_OF_CONNECTION = 50
-"""Scrapes a second that one connection can carry on a busy machine."""
+"""Scrapes per second that one connection can carry on a busy machine."""
 END_SECONDS = 5.0
 
 
 class Helper:
-    """Such a process.
+    """A helper process.
 
     Args:
-        arguments: of `bench.helpers`.
+        arguments: arguments of `bench.helpers`.
     """
 
     def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - ourselves
+        self._process = subprocess.Popen(  # noqa: S603 - this module
             [sys.executable, "-m", "bench.helpers", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -45,7 +47,7 @@ class Helper:
         )
         self.pid = self._process.pid
         assert self._process.stdout  # noqa: S101 - for the type checker
-        self._process.stdout.readline()  # it has imported what it needs
+        self._process.stdout.readline()  # it has imported what it needs and waits
 
     def __enter__(self) -> Self:
         return self
@@ -57,21 +59,21 @@ class Helper:
         self._process.communicate()
 
     def go(self) -> None:
-        """Begin."""
+        """Start the work."""
         assert self._process.stdin  # noqa: S101 - for the type checker
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def leave(self) -> str:
-        """End; gives what it says."""
+        """End the work and return the output."""
         return self._process.communicate(timeout=END_SECONDS)[0]
 
 
 def burn(share: float) -> None:
-    """Take a share of one CPU (0..1) for ever; what it didn't get in time is not caught up."""
+    """Burn a share of one CPU (0..1) for ever; don't catch up on CPU time that wasn't available."""
     spent, last, owed = time.thread_time(), time.monotonic(), 0.0
     while True:
-        time.sleep((1 - share) * PERIOD * random.uniform(0.75, 1.25))  # noqa: S311 - keeps no secret
+        time.sleep((1 - share) * PERIOD * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
         now = time.monotonic()
         owed = min(owed + share * (now - last), 2 * PERIOD)
         last = now
@@ -82,12 +84,12 @@ def burn(share: float) -> None:
 
 
 def scrape(port: int, rate: float, took: list[float], phase: float) -> None:
-    """Ask for /metrics at a rate, for ever; `phase` seconds from now on."""
+    """Request /metrics at a rate, for ever, starting in `phase` seconds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     due = time.monotonic() + phase
     while True:
         time.sleep(max(due - time.monotonic(), 0.0))
-        # What can't be had in time is not asked for twice as often later.
+        # A late request isn't made up for by a burst of requests.
         due = max(due + 1 / rate, time.monotonic() - 1 / rate)
         began = time.monotonic()
         connection.request("GET", "/metrics")
@@ -96,7 +98,7 @@ def scrape(port: int, rate: float, took: list[float], phase: float) -> None:
 
 
 def main(kind: str, *arguments: str) -> None:
-    """Wait for the line, do it until the input ends, say what there is to say."""
+    """Wait for the line, work until the input ends, print the result."""
     print("ready", flush=True)  # noqa: T201 - the protocol
     if not sys.stdin.readline():
         return

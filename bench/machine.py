@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, and whether it is idle enough."""
+"""The machine under the benchmark: what it is, and whether it is idle enough."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LOOK_SECONDS = 2.0
 MOST_BUSY = 3.0
 """Percent of the machine that may be in use before the first run."""
 NAMED = 5
-"""How many processes are named at most."""
+"""Maximum number of processes to name."""
 
 
 def describe() -> dict[str, str]:
-    """What it is, by names for people."""
+    """Describe the machine, by names for people."""
     processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = psutil.virtual_memory().total / 2**30
     return {
@@ -34,27 +34,27 @@ def describe() -> dict[str, str]:
 
 
 def today() -> str:
-    """The date, UTC."""
+    """Return the date, in UTC."""
     return datetime.now(UTC).date().isoformat()
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """What goes on before anything was started."""
+    """How busy the machine is before anything was started."""
 
     percent: float
-    """Of the machine."""
+    """CPU time in use, in percent of the machine."""
     by: tuple[str, ...]
     """The processes that used most: name, process id, percent of one CPU."""
 
     @property
     def too_busy(self) -> bool:
-        """Whether measuring on it tells nothing."""
+        """Whether the machine is too busy to measure on."""
         return self.percent > MOST_BUSY
 
 
 def busy() -> Busy:
-    """Look at the machine for some seconds."""
+    """Watch the machine for LOOK_SECONDS."""
     meter, mine = Meter(), os.getpid()
     before = {process.pid: process.info["cpu_times"] for process in psutil.process_iter(["cpu_times"])}
     start = meter.look()

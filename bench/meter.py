@@ -1,9 +1,9 @@
-"""The meter outside: what a machine's CPUs did, by two truths, whoever loaded them.
+"""The outside meter: how busy the CPUs were, whoever loaded them, measured in two ways.
 
-Idle against the clock decides: `1 - d(idle + iowait) / (d(monotonic) * CPUs)` (the kernel keeps idle exact to the
-microsecond between ticks, and cuts it to 10 ms for /proc/stat: half a point of a 1-s window on 2 CPUs). Beside it
-stands the root cgroup's CPU usage, exact to the nanosecond, which counts tasks only: interrupts and the way into and
-out of idle are not in it. Of a group with a quota its own usage is the truth.
+Idle time against the clock decides: `1 - d(idle + iowait) / (d(monotonic) * CPUs)`. The kernel keeps idle time exact to
+the microsecond between ticks, and truncates it to 10 ms for /proc/stat: half a percentage point of a 1-second window on
+2 CPUs. The second way is the root cgroup's CPU usage, exact to the nanosecond. It counts tasks only, not interrupts or
+the way into and out of idle. For a group with a quota, the group's own usage decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.groups import Group, usage_in
 HZ = os.sysconf("SC_CLK_TCK")
 ROOT_USAGE = (Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"), Path("/sys/fs/cgroup/cpu.stat"))
 SLOW_LOOK = 0.001
-"""Seconds; a look that took longer was interrupted between the clock and the counters, and is taken again."""
+"""Seconds. A read that took longer was interrupted between the clock and the counters, and is repeated."""
 LOOKS = 3
 
 
@@ -32,24 +32,24 @@ class Mark:
 
     at: float
     idle: float
-    """CPU-seconds idle or waiting for I/O, of the CPUs that are watched."""
+    """CPU-seconds idle or waiting for I/O, on the watched CPUs."""
     tasks: float
-    """CPU-seconds that tasks used on the whole machine; nan where no root cgroup tells."""
+    """CPU-seconds that tasks used on the whole machine; nan without a root cgroup."""
     ticks: float
-    """CPU-seconds busy as tick readers (sar, top, psutil) see them, of the CPUs that are watched."""
+    """CPU-seconds busy on the watched CPUs, as tick readers (sar, top, psutil) see them."""
     all_ticks: float
-    """The same with idle: their denominator."""
+    """The same plus idle: the denominator of tick readers."""
     group: float = nan
     """CPU-seconds that the group under a quota used; nan without one."""
 
 
 class Meter:
-    """Reads the counters every `step` seconds from a thread of its own, until stopped.
+    """Reads the counters every `step` seconds on its own thread, until stopped.
 
     Args:
-        cpu: one CPU's number to watch that one alone; None for the whole machine.
+        cpu: number of the only CPU to watch; None for the whole machine.
         step: seconds between two marks.
-        group: a group under a quota, to hold its usage against that instead.
+        group: a group with a quota, to measure its usage against the quota instead.
     """
 
     def __init__(self, cpu: int | None = None, step: float = 0.1, group: Group | None = None) -> None:
@@ -71,11 +71,11 @@ class Meter:
 
     @property
     def capacity(self) -> float:
-        """CPUs that utilization is a ratio of."""
+        """Number of CPUs in the denominator of utilization."""
         return self._group.cpus if self._group else self.cpus
 
     def look(self) -> Mark:
-        """The counters of now."""
+        """Read the counters."""
         for _ in range(LOOKS):
             mark = self._look()
             if time.monotonic() - mark.at < SLOW_LOOK:
@@ -84,7 +84,7 @@ class Meter:
 
     def _look(self) -> Mark:
         with Path("/proc/stat").open("rb", buffering=0) as file:
-            # The kernel makes the text during the read, so the clock is read just before it.
+            # The kernel generates the text during the read, so the clock is read just before it.
             at = time.monotonic()
             lines = file.read().decode().splitlines()
         group, used = self._group.usage() if self._group else nan, tasks()
@@ -101,49 +101,49 @@ class Meter:
             self._stop.wait(max(due - time.monotonic(), 0.0))
 
     def windows(self, since: float, until: float, width: float = 1.0) -> list[tuple[float, float]]:
-        """Start (monotonic seconds) and utilization (ratio) of windows that slide by one step."""
+        """Return start (monotonic seconds) and utilization (ratio) of windows that slide by one step."""
         marks = [mark for mark in self.marks if since <= mark.at <= until]
         return slide(marks, self.utilization, round(width / self.step))
 
     def utilization(self, start: Mark, end: Mark) -> float:
-        """What decides, between two marks, a ratio: idle against the clock, or a group's usage against its quota."""
+        """Return utilization between two marks, a ratio: by idle time, or by a group's usage of its quota."""
         return by_group(start, end, self.capacity) if self._group else by_idle(start, end, self.capacity)
 
 
 def by_idle(start: Mark, end: Mark, cpus: float) -> float:
-    """Utilization between two marks, a ratio, by what was idle against the clock."""
+    """Return utilization between two marks, a ratio, by idle time against the clock."""
     return 1 - (end.idle - start.idle) / ((end.at - start.at) * cpus)
 
 
 def by_tasks(start: Mark, end: Mark, cpus: float) -> float:
-    """The same by what tasks used; nan where no root cgroup tells."""
+    """Return utilization between two marks, a ratio, by what tasks used; nan without a root cgroup."""
     return (end.tasks - start.tasks) / ((end.at - start.at) * cpus)
 
 
 def by_group(start: Mark, end: Mark, cpus: float) -> float:
-    """Use of a group against its quota between two marks, a ratio."""
+    """Return a group's usage of its quota between two marks, a ratio."""
     return (end.group - start.group) / ((end.at - start.at) * cpus)
 
 
 def by_ticks(start: Mark, end: Mark) -> float:
-    """Utilization between two marks as tick readers see it, a ratio."""
+    """Return utilization between two marks as tick readers see it, a ratio."""
     return (end.ticks - start.ticks) / (end.all_ticks - start.all_ticks)
 
 
 def slide(marks: Sequence[Mark], utilization: Callable[[Mark, Mark], float], steps: int) -> list[tuple[float, float]]:
-    """Start (monotonic seconds) and utilization (ratio) of windows that are `steps` marks long and slide by one."""
+    """Return start (monotonic seconds) and utilization (ratio) of windows of `steps` marks that slide by one."""
     return [(start.at, utilization(start, end)) for start, end in zip(marks, marks[steps:], strict=False)]
 
 
 def tasks() -> float:
-    """CPU-seconds that tasks used on the whole machine; nan where no root cgroup tells."""
+    """Return the CPU-seconds that tasks used on the whole machine; nan without a root cgroup."""
     return next((usage_in(path) for path in ROOT_USAGE if path.is_file()), nan)
 
 
 def settled(windows: list[tuple[float, float]], low: float, high: float, event: float, hold: float = 10.0) -> float:
-    """Seconds from an event to the first window from which on all of the next `hold` seconds are within low..high.
+    """Return the seconds from an event to the first window from which all windows of `hold` seconds are in low..high.
 
-    Returns infinity when that never came within the windows given.
+    Infinity if there is no such window.
     """
     after = [(start, utilization) for start, utilization in windows if start >= event]
     if not after:

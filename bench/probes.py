@@ -1,4 +1,4 @@
-"""What is measured beside utilization in some scenes: each probe looks on while the scene is played."""
+"""Probes, which measure something besides utilization while a scene is played."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from bench.meter import Mark, Meter
 from bench.recording import Curve
 
 SCRAPES = 20
-"""A second, where answer times are measured."""
+"""Scrapes per second while answer times are measured."""
 MANY_SCRAPES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The tool that runs, as a probe sees it."""
+    """The running tool, as a probe sees it."""
 
     pid: int
     slices: int
-    """Regulators that it starts."""
+    """Number of regulators that the tool starts."""
     meter: Meter
     port: int
     account: Path
 
 
 class Probe:
-    """Looks on; this one at nothing.
+    """A probe that measures nothing, and the base of the others.
 
     Args:
-        subject: the tool, which runs already.
+        subject: the tool, already running.
     """
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.facts: dict[str, float] = {}
-        """What was found, after `until`."""
+        """The results, complete after `until`."""
 
     @property
     def curves(self) -> tuple[Curve, ...]:
-        """What each of several regulators took over time."""
+        """The CPU time of each of several regulators over time."""
         return ()
 
     def at(self, event: str) -> None:
-        """An act of the scene begins with this event; the last is `until`."""
+        """React to the event with which an act of the scene begins; the last is `until`."""
 
     def close(self) -> None:
-        """End what was started; also after a failure."""
+        """End what the probe started; also called after a failure."""
 
 
 class Cost(Probe):
-    """The CPU time of the process less that of its burn calls, percent of one CPU."""
+    """Measures the CPU time of the process without that of its burn calls, in percent of one CPU."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
@@ -81,13 +81,13 @@ class Cost(Probe):
 
 
 class Readers(Probe):
-    """What psutil and sar say each second, against the meter over the same time, points."""
+    """Compares what psutil and sar report every second with the meter over the same time, in percentage points."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self._stop = threading.Event()
         self._said: dict[str, list[tuple[Mark, float]]] = {"psutil": [], "sar": []}
-        """When each spoke, and the utilization (ratio) that it told of the time since it spoke before."""
+        """For each report, its time and the utilization (ratio) since the previous report."""
         self._sar: subprocess.Popen[str] | None = None
         self._threads: list[threading.Thread] = []
 
@@ -127,7 +127,7 @@ class Readers(Probe):
 
     def _ask_psutil(self) -> None:
         while not self._stop.is_set():
-            # Its first answer of a thread is no answer, and only begins the time that the second is of.
+            # A thread's first answer is meaningless; it only starts the interval of the second.
             self._said["psutil"].append((self.subject.meter.look(), psutil.cpu_percent() / 100))
             self._stop.wait(1.0)
 
@@ -155,13 +155,13 @@ class Readers(Probe):
 
 
 class Itself(Probe):
-    """What loadband's metrics say of utilization, against the meter, points."""
+    """Compares loadband's metrics about utilization with the meter, in percentage points."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self._stop = threading.Event()
         self._looks: list[tuple[Mark, float, float, float]] = []
-        """The meter, and what was told then: busy and all CPU-seconds, utilization over the last second (ratio)."""
+        """The meter and the metrics then: busy and all CPU-seconds, and utilization over the last second (ratio)."""
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def at(self, event: str) -> None:
@@ -196,7 +196,7 @@ class Itself(Probe):
 
 
 def _told(text: str) -> tuple[float, float, float]:
-    """Busy and all CPU-seconds, and utilization over the last second, of an exposition."""
+    """Return busy CPU-seconds, all CPU-seconds, and utilization over the last second, from an exposition."""
     samples = {
         (sample.name, sample.labels.get("mode")): sample.value
         for family in text_string_to_metric_families(text)
@@ -207,7 +207,7 @@ def _told(text: str) -> tuple[float, float, float]:
 
 
 class Latency(Probe):
-    """How long /metrics takes to answer, milliseconds."""
+    """Measures how long /metrics takes to answer, in milliseconds."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
@@ -228,7 +228,7 @@ class Latency(Probe):
 
 
 class Flood(Probe):
-    """Many scrapes a second: how many are answered."""
+    """Scrapes many times a second and counts the answers."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)

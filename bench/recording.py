@@ -1,4 +1,4 @@
-"""What was recorded of one tool in one scene, and the numbers that are made of it: pure."""
+"""The recording of one tool in one scene, and the figures computed from it: pure."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from statistics import correlation, fmean
 from bench.meter import Mark, by_group, by_idle, by_tasks, by_ticks, settled, slide
 
 WINDOW = 1.0
-"""Seconds of the windows that all numbers are about; they slide by the meter's step."""
+"""Length of the windows of all figures, in seconds; they slide by the meter's step."""
 LOOKS = 20
-"""At what is asked for, in each window."""
+"""Samples of the target in each window."""
 STARTING = 2
-"""The first accounts, in which a tool may have processes that aren't known yet."""
+"""Number of accounts at the start, in which a tool may have processes that aren't known yet."""
 SHORTEST_ACCOUNT = 0.5
-"""Seconds; over less the 10 ms that processes' CPU times are cut to would look like strangers."""
+"""Seconds. Over a shorter time, the truncation of CPU times to 10 ms would look like load of other processes."""
 
 
 Spent = tuple[float, tuple[float, ...]]
-"""A moment, monotonic seconds, and the CPU-seconds that each of some processes has used until then."""
+"""A time in monotonic seconds, and the CPU-seconds that each of some processes has used by then."""
 Curve = tuple[tuple[float, float], ...]
-"""Points: monotonic seconds, and a ratio."""
+"""Points of monotonic seconds and a ratio."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """CPU-seconds used until a moment of the monotonic clock."""
+    """CPU-seconds used until a time of the monotonic clock."""
 
     at: float
     tool: float
-    """By the tool, with all its processes."""
+    """Used by the tool, with all its processes."""
     neighbour: float
     all_ours: float
-    """By these, the benchmark itself and all else that it started."""
+    """Used by the benchmark and everything that it started, including the tool and the neighbour."""
     tasks: float
-    """By everybody; nan where no root cgroup tells."""
+    """Used by all processes; nan without a root cgroup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +48,23 @@ class Recording:
     step: float
     """Seconds between two marks."""
     capacity: float
-    """CPUs that utilization is a ratio of."""
+    """Number of CPUs in the denominator of utilization."""
     of_group: bool
-    """Whether that is a group's quota."""
+    """Whether the capacity is a group's quota."""
     cpus: int
-    """Of the whole machine."""
+    """Number of CPUs of the whole machine."""
     band: tuple[float, float]
-    """Ratios."""
+    """Lower and upper edge, as ratios."""
     events: Mapping[str, float]
-    """What happened when, monotonic seconds; among them `start` and `until`."""
+    """Time of each event in monotonic seconds; `start` and `until` are always there."""
     accounts: Sequence[Account] = ()
-    """One at each event, and one each second between."""
+    """One at each event, and one every second between."""
     facts: Mapping[str, float] = field(default_factory=dict)
-    """What was measured beside utilization, in the units of the rows that show it."""
+    """What probes measured, in the units of the rows that show it."""
     shares: Sequence[Curve] = ()
-    """What each of several regulators took."""
+    """The share of each of several regulators over time."""
     asked: Callable[[float], float] | None = None
-    """The middle of a band that moves, a ratio, at a moment (monotonic seconds)."""
+    """For a moving band, its middle (ratio) at a time (monotonic seconds)."""
 
     @property
     def target(self) -> float:
@@ -72,32 +72,32 @@ class Recording:
         return sum(self.band) / 2
 
     def between(self, since: str, until: str, skip: float = 0.0) -> list[Mark]:
-        """The marks from `skip` seconds after one event until another."""
+        """Return the marks from `skip` seconds after one event until another."""
         return [mark for mark in self.marks if self.events[since] + skip <= mark.at <= self.events[until]]
 
     def utilization(self, start: Mark, end: Mark) -> float:
-        """What decides, between two marks, a ratio."""
+        """Return utilization between two marks, a ratio."""
         return (by_group if self.of_group else by_idle)(start, end, self.capacity)
 
     def windows(self, since: str, until: str, skip: float = 0.0) -> list[tuple[float, float]]:
-        """Start (monotonic seconds) and utilization (ratio) of the windows between two events."""
+        """Return start (monotonic seconds) and utilization (ratio) of the windows between two events."""
         return slide(self.between(since, until, skip), self.utilization, round(WINDOW / self.step))
 
     def mean_asked(self, start: float) -> float:
-        """The mean of what was asked for in the window from a moment on, a ratio."""
+        """Return the mean target (ratio) over the window that starts at a time."""
         if self.asked is None:
             return self.target
         return fmean(self.asked(start + WINDOW * (index + 0.5) / LOOKS) for index in range(LOOKS))
 
 
 Number = Callable[[Recording], float]
-"""Makes one number of a recording; nan where it tells nothing, infinity for what never came."""
+"""Computes one figure from a recording; nan if it is unknown, infinity for a time that never came."""
 
 
 def mean_error(since: str, until: str, skip: float = 0.0) -> Number:
-    """Mean absolute error of the windows between two events against the band's middle, points.
+    """Mean absolute error of the windows between two events from the band's middle, in percentage points.
 
-    Of a band that moves, its middle is the mean over the same window.
+    For a moving band, the middle is averaged over the same window.
     """
 
     def number(recording: Recording) -> float:
@@ -109,7 +109,7 @@ def mean_error(since: str, until: str, skip: float = 0.0) -> Number:
 
 
 def correlates(since: str, until: str) -> Number:
-    """Pearson's correlation of the windows between two events with what was asked for in them."""
+    """Pearson's correlation between utilization and target in the windows between two events."""
 
     def number(recording: Recording) -> float:
         windows = recording.windows(since, until)
@@ -120,12 +120,12 @@ def correlates(since: str, until: str) -> Number:
 
 
 def reached(event: str, until: str, low: float, high: float) -> Number:
-    """As `back_in_band`, for edges (ratios) that are asked for from that event on."""
+    """The same as `back_in_band`, for edges (ratios) that apply from that event on."""
     return lambda recording: settled(recording.windows(event, until), low, high, recording.events[event])
 
 
 def mean_error_by_tasks(since: str, until: str) -> Number:
-    """The same by the root cgroup's CPU usage, points; nan where that isn't told, or isn't of what is held."""
+    """Mean absolute error by the root cgroup's CPU usage, in percentage points; nan without a root cgroup."""
 
     def number(recording: Recording) -> float:
         def utilization(start: Mark, end: Mark) -> float:
@@ -138,7 +138,7 @@ def mean_error_by_tasks(since: str, until: str) -> Number:
 
 
 def share_within(since: str, until: str, half: float | None = None) -> Number:
-    """Share of the windows between two events that are in the band, or within `half` (ratio) of its middle, percent."""
+    """Share of the windows between two events in the band, or within `half` (ratio) of its middle, in percent."""
 
     def number(recording: Recording) -> float:
         low, high = recording.band if half is None else (recording.target - half, recording.target + half)
@@ -149,7 +149,7 @@ def share_within(since: str, until: str, half: float | None = None) -> Number:
 
 
 def mean_utilization(since: str, until: str, skip: float = 0.0) -> Number:
-    """Utilization between two events as a whole, percent."""
+    """Mean utilization between two events, in percent."""
 
     def number(recording: Recording) -> float:
         marks = recording.between(since, until, skip)
@@ -159,13 +159,13 @@ def mean_utilization(since: str, until: str, skip: float = 0.0) -> Number:
 
 
 def moved(before: str, event: str, until: str, skip: float) -> Number:
-    """By how much utilization, from `skip` seconds after an event on, is another than before it, points."""
+    """Difference between mean utilization from `skip` seconds after an event on and before it, in percentage points."""
     earlier, later = mean_utilization(before, event), mean_utilization(event, until, skip)
     return lambda recording: abs(later(recording) - earlier(recording))
 
 
 def back_in_band(event: str, until: str) -> Number:
-    """Seconds from an event to the first window from which on the next 10 s are in the band; infinity for never."""
+    """Seconds from an event to the first window from which 10 s are in the band; infinity for never."""
 
     def number(recording: Recording) -> float:
         if event not in recording.events:
@@ -176,7 +176,7 @@ def back_in_band(event: str, until: str) -> Number:
 
 
 def tick_error(since: str, until: str) -> Number:
-    """By how much tick readers are wrong about the time between two events as a whole, points."""
+    """Error of tick readers about mean utilization between two events, in percentage points."""
 
     def number(recording: Recording) -> float:
         marks = recording.between(since, until)
@@ -188,12 +188,12 @@ def tick_error(since: str, until: str) -> Number:
 
 
 def tool_use(since: str, until: str) -> Number:
-    """CPU time that the tool itself used between two events, percent of the capacity."""
+    """CPU time that the tool itself used between two events, in percent of the capacity."""
     return _use(lambda account: account.tool, since, until)
 
 
 def neighbour_use(since: str, until: str) -> Number:
-    """CPU time that the neighbour got between two events, percent of the capacity."""
+    """CPU time that the neighbour got between two events, in percent of the capacity."""
     return _use(lambda account: account.neighbour, since, until)
 
 
@@ -210,24 +210,24 @@ def _use(of: Callable[[Account], float], since: str, until: str) -> Number:
 
 
 def fact(name: str) -> Number:
-    """What a probe measured."""
+    """A figure that a probe measured."""
     return lambda recording: recording.facts.get(name, nan)
 
 
 def used(spent: Sequence[Spent], since: float, until: float) -> list[float]:
-    """CPUs that each process used between two moments."""
+    """Return the CPUs that each process used between two times."""
     between = [(at, seconds) for at, seconds in spent if since <= at <= until]
     (start, first), (end, last) = between[0], between[-1]
     return [(after - before) / (end - start) for before, after in zip(first, last, strict=True)]
 
 
 def fairness(shares: Sequence[float]) -> float:
-    """Jain's index: 1 for equal shares, 1/n when one has all (Jain, Chiu, Hawe 1984)."""
+    """Return Jain's index: 1 for equal shares, 1/n if one has everything (Jain, Chiu, Hawe 1984)."""
     return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
 def share_curves(spent: Sequence[Spent], capacity: float) -> tuple[Curve, ...]:
-    """What each process used in the window that ends at a point, a ratio of the capacity (CPUs)."""
+    """Return what each process used in the window that ends at a point, as a ratio of the capacity (CPUs)."""
     if len(spent) < 2:  # noqa: PLR2004 - a difference needs two
         return ()
     step = (spent[-1][0] - spent[0][0]) / (len(spent) - 1)
@@ -239,9 +239,9 @@ def share_curves(spent: Sequence[Spent], capacity: float) -> tuple[Curve, ...]:
 
 
 def strangers(recording: Recording) -> float:
-    """CPU time of all whom this benchmark didn't start, in the worst second after the start, percent of the machine.
+    """CPU time of processes that the benchmark didn't start, in the worst second, in percent of the machine.
 
-    nan where no root cgroup tells.
+    nan without a root cgroup.
     """
     pairs = [
         (first, last)

@@ -1,7 +1,8 @@
-"""The table: every number of every scene, goal beside measured, for the terminal and as a page of Markdown."""
+"""The table of all figures of all scenes, with their goals, for the terminal and as a page of Markdown."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,12 +15,14 @@ from bench.scenes import SCENES, Row
 from bench.tools import TOOLS
 
 OURS = "loadband"
+COLUMNS = 120
+"""Width of the page, except for tables."""
 STRANGERS = 5.0
-"""Percent of the machine that others may take in the worst second of a run without it being called disturbed."""
+"""Percent of the machine. A run is disturbed if other processes use more in its worst second."""
 
 
 class Mark(Enum):
-    """What a cell says of its goal; only ours are judged."""
+    """Whether a figure meets its goal; only loadband's figures are judged."""
 
     NONE = 0
     MET = 1
@@ -28,7 +31,7 @@ class Mark(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number of one tool."""
+    """One figure of one tool."""
 
     text: str
     mark: Mark = Mark.NONE
@@ -36,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One number of one scene, for all tools."""
+    """One figure of one scene, for all tools."""
 
     scene: str
     number: str
@@ -45,12 +48,12 @@ class Line:
 
 
 def tools_in(results: Results) -> list[str]:
-    """Names of the tools that have results, in their usual order."""
+    """Return the names of the tools with results, in their usual order."""
     return [tool.name for tool in TOOLS if any(tool.name == name for _, name in results.runs)]
 
 
 def lines(results: Results, scenes: Iterable[str] | None = None) -> list[Line]:
-    """The table's lines, of all scenes or of those named."""
+    """Return the lines of the table, for all scenes or only for some."""
     chosen = None if scenes is None else set(scenes)
     tools = tools_in(results)
     return [
@@ -67,14 +70,14 @@ def lines(results: Results, scenes: Iterable[str] | None = None) -> list[Line]:
 
 
 def goal(row: Row) -> str:
-    """A row's goal as it is written."""
+    """Return a row's goal as text."""
     if row.goal is None:
         return ""
     return f"{'≥' if row.at_least and row.goal < 100 else '' if row.at_least else '≤'} {row.goal:g} {row.unit}".strip()  # noqa: PLR2004 - percent
 
 
 def written(row: Row, value: float) -> str:
-    """A row's value as it is written."""
+    """Return a row's value as text."""
     if isnan(value):
         return "?"
     return "never" if isinf(value) else f"{value:.{row.decimals}f} {row.unit}"
@@ -91,7 +94,7 @@ def _cell(row: Row, tool: str, run: Run | None) -> Cell:
 
 
 def terminal(results: Results, scenes: Iterable[str]) -> Table:
-    """The table for people who just waited for it."""
+    """Return the table for the terminal."""
     table = Table("", "goal", *tools_in(results))
     styles = {Mark.NONE: "", Mark.MET: "green", Mark.MISSED: "bold red"}
     for line in lines(results, scenes):
@@ -104,7 +107,7 @@ def terminal(results: Results, scenes: Iterable[str]) -> Table:
 
 
 def missed(results: Results, scenes: Iterable[str] | None = None) -> list[str]:
-    """The goals that we missed, a sentence each."""
+    """Return a sentence for each goal that loadband missed."""
     found = []
     title = ""
     for line in lines(results, scenes):
@@ -118,11 +121,11 @@ def missed(results: Results, scenes: Iterable[str] | None = None) -> list[str]:
 
 
 def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
-    """The page.
+    """Return the page.
 
     Args:
-        results: what was measured.
-        pictures: title and file of each.
+        results: the results.
+        pictures: title and file of each picture.
     """
     tools = tools_in(results)
     marks = {Mark.NONE: "{}", Mark.MET: "{} ✓", Mark.MISSED: "**{} ✗**"}
@@ -136,16 +139,18 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
         )
         for line in lines(results)
     ]
-    machine = "; ".join(f"{name}: {value}" for name, value in results.machine.items())
     versions = ", ".join(f"{tool} {version}" for tool, version in results.versions.items() if tool in tools)
     parts = [
         "# Benchmark",
-        f"Measured by `make bench` ({versions}). {machine}.",
+        "Side by side on one machine, measured by a meter outside of all tools.",
+        _wrapped(
+            f"- command: `make bench` ({versions})", *(f"- {name}: {value}" for name, value in results.machine.items())
+        ),
         "\n".join(table),
-        "✓ and ✗: loadband's goal is met or missed. ?: can't be told here.",
-        *_told("What a tool cannot do", _reasons(results)),
-        *_told("Goals missed", missed(results)),
-        *_told("Disturbed by others who used the machine meanwhile", _disturbed(results)),
+        "✓ and ✗: loadband met or missed its goal. ?: not measurable on this machine.",
+        *_told("What a tool can't do", _reasons(results)),
+        *_told("Missed goals", missed(results)),
+        *_told("Disturbed by other processes on the machine", _disturbed(results)),
         *(f"![{title}]({file})" for title, file in pictures),
         "## How the tools were started",
         "\n".join(["| | | command |", "|---|---|---|", *_commands(results)]),
@@ -160,7 +165,11 @@ def _row(*cells: str) -> str:
 
 
 def _told(title: str, sentences: Sequence[str]) -> list[str]:
-    return [f"**{title}:**", "\n".join(f"- {sentence}" for sentence in sentences)] if sentences else []
+    return [f"**{title}:**", _wrapped(*(f"- {sentence}" for sentence in sentences))] if sentences else []
+
+
+def _wrapped(*items: str) -> str:
+    return "\n".join(textwrap.fill(item, COLUMNS, subsequent_indent="  ", break_on_hyphens=False) for item in items)
 
 
 def _reasons(results: Results) -> list[str]:
@@ -174,7 +183,7 @@ def _reasons(results: Results) -> list[str]:
 
 def _disturbed(results: Results) -> list[str]:
     return [
-        f"{run.scene}, {run.tool}: others used {run.strangers:.0f} % of the machine for a second"
+        f"{run.scene}, {run.tool}: other processes used {run.strangers:.0f} % of the machine for a second"
         for run in results.runs.values()
         if run.strangers > STRANGERS
     ]
@@ -190,19 +199,20 @@ def _commands(results: Results) -> list[str]:
 
 
 _MEANING = """\
-All of it is measured outside of the tools, over windows of 1 s that slide by 0.1 s.
+Everything is measured outside of the tools, over windows of 1 s that slide by 0.1 s. *pp* are percentage points.
 
-- Utilization is `1 - idle / clock`: what the kernel counted as idle, against the monotonic clock. It is cut to 10 ms,
-  half a point of a window on 2 CPUs, so that a perfect tool would still be 0.17 pp off. *By the root cgroup* is the
-  same of what tasks used, exact to the nanosecond; interrupts and the ways into and out of idle are not in it. Under a
-  quota it is the group's own usage against the quota.
-- *Error* is the mean of the absolute distances from the band's middle; where it moves, from its mean in the window.
-  *Back in the band after* is the time from the event to the start of the first window from which on all windows of
-  the next 10 s are in the band.
-- *The first burn* is when a thread or process that the tool started has used a hundredth of a second of CPU time.
-- *Ticks against the truth*: how far `busy / all` of the ticks in /proc/stat, which sar, top and psutil read, is from
-  utilization, over the whole time that was measured.
-- *CPU time less the burn calls*: the process' CPU time without that of its calls to `pbkdf2_hmac`.
-- *Memory*: resident of a tool of one process; of several, each one's part of what they share (PSS).
-- A neighbour is a load of its own that knows nothing of others: a share of each CPU, in turns of some milliseconds.
+- *Utilization* is `1 - idle / clock`: the kernel's idle time against the monotonic clock. /proc/stat truncates it to
+  10 ms, half a point of a window on 2 CPUs, so a perfect tool would still show an error of 0.17 pp. *By the root
+  cgroup* means by what tasks used, exact to the nanosecond; it excludes interrupts and the way into and out of
+  idle. Under a quota, utilization is the group's own usage of the quota.
+- *Error* is the mean of the absolute distances from the band's middle; for a moving band, from its mean in the window.
+  *Back in the band after* is the time from the event to the start of the first window from which all windows of the
+  next 10 s are in the band.
+- *The first burn* is the time at which a thread or process that the tool started has used 10 ms of CPU time.
+- *Error of tick readers* is the difference between utilization and `busy / all` of the ticks in /proc/stat, which sar,
+  top and psutil read, over the whole measured time.
+- *CPU time without the burn calls* is the process' CPU time minus that of its calls to `pbkdf2_hmac`.
+- *Memory* is resident memory for a tool of one process; for several processes, the sum of their proportional shares
+  (PSS).
+- *A neighbour* is an independent load: a share of each CPU, in turns of some milliseconds.
 """

@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON: one line a run, so that runs can be made one by one and added up."""
+"""The results, kept as JSON with one line per run, so that runs can be added one by one."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from bench.scenes import Scene
 from bench.tools import Tool
 
 NEVER = "never"
-"""Infinity, which JSON doesn't know."""
+"""Stands for infinity, which JSON doesn't have."""
 DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One tool in one scene: numbers, or why there are none."""
+    """One tool in one scene: figures, or why there are none."""
 
     scene: str
     tool: str
     command: str = ""
     cannot: str = ""
-    """Why there are no numbers, one sentence; else empty."""
+    """Why there are no figures, as a phrase; otherwise empty."""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """By the keys of the scene's rows; nan for what isn't known, infinity for what never came."""
+    """Figures by the keys of the scene's rows; nan if unknown, infinity for a time that never came."""
     strangers: float = 0.0
-    """CPU time of all whom the benchmark didn't start, in the worst second, percent of the machine."""
+    """CPU time of processes that the benchmark didn't start, in the worst second, in percent of the machine."""
     seconds: float = 0.0
-    """That were asked for, of what is measured."""
+    """Measured seconds that were asked for."""
     events: Mapping[str, float] = field(default_factory=dict)
-    """Seconds after the start."""
+    """Time of each event, in seconds after the start."""
     curve: tuple[tuple[float, float], ...] = ()
-    """Seconds after the start at which a 1-s window ends, and utilization in it, percent."""
+    """End of each 1-second window in seconds after the start, and utilization in it in percent."""
 
     shares: tuple[tuple[tuple[float, float], ...], ...] = ()
-    """Of each of several regulators: seconds after the start, percent of the capacity over the last second."""
+    """For each of several regulators: seconds after the start, percent of the capacity over the last second."""
     asked: tuple[tuple[float, float], ...] = ()
-    """Where the band moves: the same seconds as the curve's, and its middle over the last second, percent."""
+    """For a moving band: the same times as the curve's, and its middle over the last second in percent."""
 
     @classmethod
     def of(cls, scene: Scene, tool: Tool, command: str, recording: Recording, seconds: float) -> Self:
-        """The numbers of a recording."""
+        """Compute the figures of a recording."""
         start = recording.events["start"]
         windows = recording.windows("start", "until")
         return cls(
@@ -66,21 +66,21 @@ class Run:
 
 @dataclass(slots=True)
 class Results:
-    """All runs that were made on one machine."""
+    """All runs on one machine."""
 
     machine: dict[str, str]
-    """What it is, by names for people."""
+    """Description of the machine, by names for people."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of the tools."""
+    """Versions of the tools."""
     runs: dict[tuple[str, str], Run] = field(default_factory=dict)
-    """By scene and tool; a new run replaces an old one."""
+    """Runs by scene and tool; a new run replaces an old one."""
 
     def add(self, run: Run) -> None:
-        """Keep a run."""
+        """Add a run."""
         self.runs[run.scene, run.tool] = run
 
     def save(self, path: Path) -> None:
-        """Write all of it."""
+        """Write the results to a file."""
         lines = ",\n".join(json.dumps(_plain(asdict(run)), allow_nan=False) for run in self.runs.values())
         machine, versions = json.dumps(self.machine), json.dumps(self.versions)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ class Results:
         """Read what was saved.
 
         Raises:
-            OSError: there is nothing to read.
-            ValueError, KeyError, TypeError: it isn't what was saved.
+            OSError: if the file can't be read.
+            ValueError, KeyError, TypeError: if it doesn't hold results.
         """
         whole = json.loads(path.read_text())
         results = cls(whole["machine"], whole["versions"])
@@ -109,7 +109,7 @@ def _curve(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]
 
 
 def _plain(value: Any) -> Any:
-    """The same without numbers that JSON doesn't know, and without digits that say nothing."""
+    """Replace numbers that JSON doesn't have, and round to DIGITS."""
     match value:
         case dict():
             return {key: _plain(each) for key, each in value.items()}

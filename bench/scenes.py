@@ -1,4 +1,4 @@
-"""The scenes: what is asked of a tool, what happens meanwhile, and the numbers that tell how it went."""
+"""The scenes: what each asks of a tool, what happens in it, and which figures it yields."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bench.slices import Shares
 from bench.tracks import DAY, HIGH, LEVEL_SECONDS, LOW, PERIOD, SINE, SPEED, STEPS, Track
 
 LEAD = 5.0
-"""Seconds for a tool to find its level before it is measured."""
+"""Seconds that a tool has to settle before it is measured."""
 HOLD = 16.0
-"""Seconds to watch after an event: being back means 10 s in the band, and the slowest peer takes some to come back."""
+"""Seconds to watch after an event: being back means 10 s in the band, and the slowest peer takes a while."""
 INNER = 0.01
-"""Half of the inner band: 64..66 for 60..70."""
+"""Half the width of the inner band (ratio): 64..66 for 60..70."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A number of a scene."""
+    """A figure of a scene."""
 
     key: str
     title: str
@@ -28,11 +28,11 @@ class Row:
     of: Number
     goal: float | None = None
     at_least: bool = False
-    """Whether the goal is a least value; else it is a most one."""
+    """Whether the goal is a minimum; otherwise it is a maximum."""
 
     @property
     def decimals(self) -> int:
-        """Digits after the point that a value is shown with, and judged by."""
+        """Number of decimals to which a value is rounded, both to show and to judge it."""
         return {
             "pp": 2,
             "% of one CPU": 2,
@@ -55,58 +55,58 @@ class Act:
     """A part of a scene."""
 
     event: str
-    """With which it begins."""
+    """The event with which the act begins."""
     seconds: float
-    """How long it lasts; where it is what's measured, at least."""
+    """Duration; for a measured act, the minimum."""
     measured: bool = False
-    """Whether it lasts the SECONDS that the user asked for."""
+    """Whether the act lasts as long as the user asked for with SECONDS."""
     neighbour: float | None = None
-    """Somebody else's load from now on, a ratio of the capacity; None changes nothing."""
+    """The neighbour's load from now on, as a ratio of the capacity; None leaves it as it is."""
 
     def lasts(self, seconds: float) -> float:
-        """Seconds, where the user asked for some."""
+        """Return the duration in seconds, if the user asked for that many measured seconds."""
         return max(self.seconds, seconds) if self.measured else self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What one tool after the other has to play."""
+    """A scene, played by one tool after the other."""
 
     name: str
     title: str
     rows: tuple[Row, ...]
     acts: tuple[Act, ...]
     band: tuple[float, float] = (60.0, 70.0)
-    """Percent."""
+    """Lower and upper edge, in percent."""
     quota: float | None = None
-    """CPUs of a group that the tool runs in."""
+    """Quota of the group that the tool runs in, in CPUs; None for no group."""
     cpu: int | None = None
-    """The one CPU that the tool may use; counted from the last for negative numbers."""
+    """The only CPU that the tool may use; negative numbers count from the last CPU."""
     workers: int | None = None
     slices: int = 1
-    """Regulators that share the work."""
+    """Number of regulators that share the work."""
     latch: float | None = None
-    """Seconds after which they freeze; None: never."""
+    """Seconds after which the regulators latch; None for never."""
     track: Track | None = None
-    """A band that moves, in the place of the other."""
+    """A moving band, in place of `band`."""
     probe: type[Probe] = Probe
     loadband_only: str = ""
-    """Why no peer can play it."""
+    """Why no peer can play the scene; empty if peers can."""
     picture: bool = True
-    """Whether utilization over time tells something."""
+    """Whether a picture of utilization over time is worth drawing."""
 
     def seconds(self, seconds: float) -> float:
-        """How long it takes one tool, where the user asked for that many measured ones."""
+        """Return the duration in seconds for one tool, if the user asked for that many measured seconds."""
         return sum(act.lasts(seconds) for act in self.acts)
 
 
 def _steady(error: float, memory: float | None = None) -> tuple[Row, ...]:
     return (
         Row("error", "mean abs. error", "pp", recording.mean_error("from", "until"), error),
-        Row("error_tasks", "the same by the root cgroup", "pp", recording.mean_error_by_tasks("from", "until")),
+        Row("error_tasks", "mean abs. error, by the root cgroup", "pp", recording.mean_error_by_tasks("from", "until")),
         Row("in_band", "windows in the band", "%", recording.share_within("from", "until"), 100, at_least=True),
-        Row("inner", "windows within 1 pp of its middle", "%", recording.share_within("from", "until", INNER)),
-        Row("ticks", "/proc/stat ticks against the truth", "pp", recording.tick_error("from", "until"), 0.5),
+        Row("inner", "windows within 1 pp of the middle", "%", recording.share_within("from", "until", INNER)),
+        Row("ticks", "error of tick readers (/proc/stat)", "pp", recording.tick_error("from", "until"), 0.5),
         Row("memory", "memory", "MiB", recording.fact("memory"), memory),
     )
 
@@ -121,18 +121,18 @@ def _in_group(error: float) -> tuple[Row, ...]:
 
 FAIRNESS = recording.fact("fairness")
 CORRELATION = recording.correlates("from", "until")
-ALONE = "it knows nothing of others of its kind"
-STANDS_STILL = "its load is one number"
+ALONE = "its instances don't share a band"
+STANDS_STILL = "its target is fixed"
 EDGE = 0.05
-"""From a profile's target to its edges, a ratio."""
+"""Distance from a profile's target to the edges of its band, a ratio."""
 _MOVE = (Act("start", 20.0), Act("from", 6.0), Act("moves", 2.0), Act("moved", 5.0))
 
 
 def _moved(old: str) -> tuple[Row, ...]:
     return (
-        Row("share", "share of the one that moves", "% of a CPU", recording.fact("share")),
+        Row("share", "share of the slice that moves", "% of a CPU", recording.fact("share")),
         Row("old", old, "% of a CPU", recording.fact("old")),
-        Row("new", "the new place is at", "% of a CPU", recording.fact("new")),
+        Row("new", "the new CPU is at", "% of a CPU", recording.fact("new")),
     )
 
 
@@ -148,7 +148,7 @@ def _main_rows() -> tuple[Row, ...]:
 
 
 SCENES = (
-    Scene("steady", "60..70 %, nobody else", _main_rows(), _STEADY),
+    Scene("steady", "60..70 %, no other load", _main_rows(), _STEADY),
     Scene(
         "cold",
         "cold start",
@@ -162,7 +162,7 @@ SCENES = (
         "neighbour",
         "a neighbour takes 30 % and leaves again",
         (
-            Row("back", "it comes: back in the band after", "s", recording.back_in_band("arrives", "leaves"), 1.0),
+            Row("back", "it arrives: back in the band after", "s", recording.back_in_band("arrives", "leaves"), 1.0),
             Row(
                 "error",
                 "mean abs. error beside it (from 2 s on)",
@@ -176,10 +176,10 @@ SCENES = (
     ),
     Scene(
         "flood",
-        "others want 90 %",
+        "other processes want 90 %",
         (
-            Row("own", "burns beside it (from 1 s on)", "% of the machine", recording.tool_use("flooded", "leaves")),
-            Row("got", "the others get", "% of the machine", recording.neighbour_use("flooded", "leaves")),
+            Row("own", "burned beside them (from 1 s on)", "% of the machine", recording.tool_use("flooded", "leaves")),
+            Row("got", "the other processes get", "% of the machine", recording.neighbour_use("flooded", "leaves")),
             Row("again", "they leave: back in the band after", "s", recording.back_in_band("leaves", "until"), 1.0),
         ),
         (Act("start", LEAD), Act("arrives", 1, neighbour=0.9), Act("flooded", 5), Act("leaves", HOLD, neighbour=0)),
@@ -194,30 +194,30 @@ SCENES = (
     Scene(
         "cost",
         "own cost",
-        (Row("cost", "CPU time less the burn calls", "% of one CPU", recording.fact("cost"), 1.0),),
+        (Row("cost", "CPU time without the burn calls", "% of one CPU", recording.fact("cost"), 1.0),),
         _STEADY,
         probe=probes.Cost,
-        loadband_only="its burning can't be told from the rest",
+        loadband_only="its burning can't be separated from its own cost",
         picture=False,
     ),
     Scene(
         "cost-128",
         "own cost of 128 workers",
-        (Row("cost", "CPU time less the burn calls", "% of one CPU", recording.fact("cost")),),
+        (Row("cost", "CPU time without the burn calls", "% of one CPU", recording.fact("cost")),),
         _STEADY,
         workers=128,
         probe=probes.Cost,
-        loadband_only="its burning can't be told from the rest",
+        loadband_only="its burning can't be separated from its own cost",
         picture=False,
     ),
     Scene(
         "readers",
-        "what tick readers say",
+        "what tick readers report",
         (
-            Row("psutil", "psutil against the truth", "pp", recording.fact("psutil"), 0.5),
-            Row("psutil_worst", "psutil, its worst second", "pp", recording.fact("psutil_worst")),
-            Row("sar", "sar against the truth", "pp", recording.fact("sar"), 0.5),
-            Row("sar_worst", "sar, its worst second", "pp", recording.fact("sar_worst")),
+            Row("psutil", "error of psutil", "pp", recording.fact("psutil"), 0.5),
+            Row("psutil_worst", "error of psutil, worst second", "pp", recording.fact("psutil_worst")),
+            Row("sar", "error of sar", "pp", recording.fact("sar"), 0.5),
+            Row("sar_worst", "error of sar, worst second", "pp", recording.fact("sar_worst")),
         ),
         _STEADY,
         probe=probes.Readers,
@@ -225,14 +225,14 @@ SCENES = (
     ),
     Scene(
         "itself",
-        "what it says of itself",
+        "what its metrics report",
         (
-            Row("counters", "cpu_seconds_total against the meter", "pp", recording.fact("counters"), 0.25),
-            Row("gauge", "cpu_utilization_ratio against the meter, mean", "pp", recording.fact("gauge")),
+            Row("counters", "error of cpu_seconds_total", "pp", recording.fact("counters"), 0.25),
+            Row("gauge", "mean error of cpu_utilization_ratio", "pp", recording.fact("gauge")),
         ),
         (Act("start", LEAD), Act("from", 10.0, measured=True)),
         probe=probes.Itself,
-        loadband_only="it exports nothing",
+        loadband_only="it exports no metrics",
         picture=False,
     ),
     Scene(
@@ -241,12 +241,12 @@ SCENES = (
         (
             Row("p50", "p50", "ms", recording.fact("p50")),
             Row("p99", "p99", "ms", recording.fact("p99"), 50.0),
-            Row("utilization", "utilization meanwhile", "%", recording.mean_utilization("from", "until")),
+            Row("utilization", "utilization at that time", "%", recording.mean_utilization("from", "until")),
         ),
         (Act("start", LEAD), Act("from", 10.0, measured=True)),
         band=(95.0, 99.0),
         probe=probes.Latency,
-        loadband_only="it exports nothing",
+        loadband_only="it exports no metrics",
         picture=False,
     ),
     Scene(
@@ -255,19 +255,17 @@ SCENES = (
         (
             Row(
                 "moved",
-                "utilization moves by (from 2 s on)",
+                "utilization changes by (from 2 s on)",
                 "pp",
                 recording.moved("from", "scraped", "until", 2.0),
                 0.5,
             ),
-            Row(
-                "error", "mean abs. error meanwhile (from 2 s on)", "pp", recording.mean_error("scraped", "until", 2.0)
-            ),
+            Row("error", "mean abs. error (from 2 s on)", "pp", recording.mean_error("scraped", "until", 2.0)),
             Row("rate", "scrapes answered", "1/s", recording.fact("rate")),
         ),
         (Act("start", LEAD), Act("from", 4.0, measured=True), Act("scraped", 4.0, measured=True)),
         probe=probes.Flood,
-        loadband_only="it exports nothing",
+        loadband_only="it exports no metrics",
         picture=True,
     ),
     Scene(
@@ -328,9 +326,9 @@ SCENES = (
         "latched",
         "4 latched slices on one CPU, one moves to another",
         (
-            *_moved("the old place is at"),
-            Row("fall", "it falls by the share, but for", "pp", recording.fact("fall"), 0.5),
-            Row("rise", "the new one rises by it, but for", "pp", recording.fact("rise"), 0.5),
+            *_moved("the old CPU is at"),
+            Row("fall", "it falls by the share, within", "pp", recording.fact("fall"), 0.5),
+            Row("rise", "the new CPU rises by the share, within", "pp", recording.fact("rise"), 0.5),
         ),
         _MOVE,
         cpu=-1,
@@ -342,7 +340,7 @@ SCENES = (
     Scene(
         "unlatched",
         "the same without a latch",
-        _moved("the old place is refilled to"),
+        _moved("the old CPU is refilled to"),
         _MOVE,
         cpu=-1,
         slices=4,

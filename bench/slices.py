@@ -1,4 +1,4 @@
-"""Several regulators as one tool: `python -m bench.slices COUNT` starts them by its settings and ends with them."""
+"""Several regulators as one tool: `python -m bench.slices COUNT` starts them with its settings and ends them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from bench.recording import Curve, Spent, fairness, share_curves, used
 from bench.tools import LOADBAND
 
 STEP = 0.1
-"""Seconds between two looks at what each has used."""
+"""Seconds between two readings of what each regulator has used."""
 FAR = 0
-"""The CPU to which one moves."""
+"""The CPU to which a regulator moves."""
 
 
 def cpu_time(pid: int) -> float:
-    """CPU-seconds of a process, ns-exact; its CPU clock's number is made as the kernel's posix-timers.h does.
+    """Return the CPU-seconds of a process, exact to the ns; the clock's number is computed as in Linux' posix-timers.h.
 
     Raises:
-        OSError: it is gone.
+        OSError: if the process has ended.
     """
     return time.clock_gettime(~pid << 3 | 2)
 
 
 class Shares(Probe):
-    """What each of the slices takes over time; kills or moves one when the scene says so."""
+    """Measures the share of each slice over time; kills or moves one when the scene says so."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
@@ -43,7 +43,7 @@ class Shares(Probe):
         self._used: list[float] = []
         self._spent: list[Spent] = []
         self._marks: dict[str, tuple[Mark, Mark]] = {}
-        """The subject's meter and that of the CPU to which one moves, at each event."""
+        """At each event, the marks of the subject's meter and of the meter of the CPU FAR."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shares", daemon=True)
         self._thread.start()
@@ -80,7 +80,7 @@ class Shares(Probe):
                 try:
                     self._used[index] = cpu_time(pid)
                 except OSError:
-                    continue  # it was killed, and has used what it had used
+                    continue  # it was killed; what it has used stays the same
             if len(self._pids) == self.subject.slices:
                 self._spent.append((time.monotonic(), tuple(self._used)))
 
@@ -108,11 +108,11 @@ class Shares(Probe):
 
 
 def main(count: int) -> None:
-    """Start them, and end them when asked to end."""
+    """Start the regulators, and end them when asked to end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     slices: Sequence[subprocess.Popen[bytes]] = ()
     try:
-        slices = [subprocess.Popen([LOADBAND]) for _ in range(count)]  # noqa: S603 - what is measured
+        slices = [subprocess.Popen([LOADBAND]) for _ in range(count)]  # noqa: S603 - the program under test
         signal.pause()
     finally:
         for each in slices:

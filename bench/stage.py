@@ -1,4 +1,4 @@
-"""Plays a scene with a tool: starts what is needed, lets the events happen, records, and leaves nothing behind."""
+"""Plays a scene with a tool: starts what it needs, makes the events happen, records, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from bench.scenes import Scene
 from bench.tools import Launch, Task, Tool, environment
 
 END_SECONDS = 5.0
-"""For a tool to end when asked to, before it is killed."""
+"""Seconds that a tool has to end before it is killed."""
 BURN_LOOK = 0.01
-"""Seconds between two looks for the first burn."""
+"""Seconds between two checks for the first burn."""
 BURN_SECONDS = 10.0
-"""For it to come."""
+"""Seconds to wait for the first burn."""
 
 Tick = Callable[[float], None]
-"""Is told how many seconds of a scene have passed since it was last told."""
+"""Receives the seconds that have passed since the previous call."""
 
 
 class ToolFailedError(Exception):
-    """A tool ended while it was to run; the message is what it said last."""
+    """A tool ended when it should have run; the message is its last output."""
 
 
 def task_of(scene: Scene, port: int = 0, account: Path | None = None, profile: Path = Path("profile.toml")) -> Task:
-    """What a scene asks of a tool."""
+    """Return what a scene asks of a tool."""
     return Task(
         band=scene.band,
         cpus=1 if scene.cpu is not None else os.cpu_count() or 1,
@@ -59,14 +59,14 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
     """Play a scene with a tool.
 
     Args:
-        scene: what to play.
-        tool: with whom.
-        seconds: how long acts last that are measured, at least.
-        tick: is told how time goes by.
+        scene: the scene.
+        tool: the tool.
+        seconds: minimum duration of measured acts.
+        tick: receives the progress.
 
     Raises:
-        CannotError: it can't be played here, or not with this tool.
-        ToolFailedError: the tool ended.
+        CannotError: if the scene can't be played here, or not with this tool.
+        ToolFailedError: if the tool ended.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadband-bench-")))
@@ -74,7 +74,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         task = task_of(scene, _free_port(), account if scene.probe is Cost else None, directory / "profile.toml")
         launch = tool.launch(task)
         group = stack.enter_context(limited(scene.quota)) if scene.quota else None
-        # An interruption may come while a process is being started, before anybody holds it.
+        # An interruption may come while a process starts, before anything could end it.
         stack.callback(lambda: _kill(family(os.getpid())[1:]))
         cpu = None if scene.cpu is None else scene.cpu % (os.cpu_count() or 1)
         command = list(launch.command)
@@ -93,7 +93,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         run = _Run(running, directory / "stderr", tick)
         if scene.acts[0].event == "start" and len(scene.acts) == 1:
             run.watch_first_burn()
-        # Its server may still be starting: what asks it waits until the first act that is measured.
+        # The tool's server may still be starting: probes don't ask it before the first measured act.
         probe = scene.probe(Subject(running.pid, scene.slices, meter, task.port, account))
         stack.callback(probe.close)
         for act in scene.acts:
@@ -108,7 +108,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         run.happens("until")
         probe.at("until")
         if track := scene.track:
-            # To the moment, where the acts come some milliseconds late.
+            # The exact times; the acts begin some milliseconds late.
             run.events |= {event: begins + at for event, at in track.events.items()}
         memory = _memory(running.pid)
     return Recording(
@@ -127,7 +127,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
 
 
 class _Run:
-    """A tool that runs, and what has happened since."""
+    """A running tool, and the events since its start."""
 
     def __init__(self, process: subprocess.Popen[bytes], stderr: Path, tick: Tick) -> None:
         self._process = process
@@ -136,14 +136,14 @@ class _Run:
         self.events = {"start": time.monotonic()}
 
     def happens(self, event: str) -> None:
-        """Write down an event of now; the start was before."""
+        """Record that an event happens now; the start is recorded already."""
         self.events.setdefault(event, time.monotonic())
 
     def wait(self, seconds: float) -> None:
-        """Let time go by.
+        """Wait while the tool runs.
 
         Raises:
-            ToolFailedError: the tool ended.
+            ToolFailedError: if the tool ended.
         """
         deadline = time.monotonic() + seconds
         if "burn" in self.events:
@@ -157,7 +157,7 @@ class _Run:
             self._tick(time.monotonic() - began)
 
     def watch_first_burn(self) -> None:
-        """Wait until any thread or process that it started has used CPU time; that is an event."""
+        """Wait until a thread or process that the tool started has used CPU time, and record that as an event."""
         tool = psutil.Process(self._process.pid)
         deadline = time.monotonic() + BURN_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -173,9 +173,9 @@ class _Run:
 
 @contextmanager
 def _running(launch: Launch, stderr: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a tool; whatever happens, it and all its children are gone afterwards."""
+    """Start a tool; whatever happens, end it and all its children afterwards."""
     with stderr.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - the tool that is measured
+        process = subprocess.Popen(  # noqa: S603 - the tool under test
             launch.command,
             env=environment(launch),
             stdin=subprocess.DEVNULL,
@@ -201,7 +201,7 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def _memory(pid: int) -> float:
-    """MiB that a tool holds: resident of one process, of several each one's part of what they share."""
+    """Return a tool's memory in MiB: resident for one process, proportional (PSS) for several."""
     members = family(pid)
     with contextlib.suppress(psutil.NoSuchProcess):
         if len(members) == 1:

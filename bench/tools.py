@@ -1,4 +1,4 @@
-"""The tools that are compared, and how each is told to hold a share of the CPUs on this machine."""
+"""The compared tools, and how each is asked to hold a share of this machine's CPUs."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ class Task:
     """What a scene asks of a tool."""
 
     band: tuple[float, float]
-    """Percent of the capacity."""
+    """Lower and upper edge, in percent of the capacity."""
     cpus: int
-    """CPUs of the machine, or of the part of it that is used."""
+    """Number of CPUs of the machine, or of the part of it that may be used."""
     quota: float | None = None
-    """CPUs that the group may use; None without a limit."""
+    """CPUs of the group's quota; None without one."""
     pinned: bool = False
     """Whether only some of the machine's CPUs may be used."""
     workers: int | None = None
-    """Threads or processes that shall burn; None lets the tool choose."""
+    """Number of threads or processes that burn; None lets the tool choose."""
     port: int = 0
-    """Free, for a tool that serves metrics."""
+    """A free port, for a tool that serves metrics."""
     account: Path | None = None
-    """Where to write what was burnt; see `bench.account`."""
+    """File for the cost of burning; see `bench.account`."""
     slices: int = 1
-    """Regulators that share the work."""
+    """Number of regulators that share the work."""
     latch: float | None = None
-    """Seconds after which they freeze; None: never."""
+    """Seconds after which the regulators latch; None for never."""
     profile: Path | None = None
-    """A band that moves, instead of the other."""
+    """A moving band, in place of `band`."""
 
     @property
     def capacity(self) -> float:
-        """CPUs that the band is a share of."""
+        """Number of CPUs that the band is a percentage of."""
         return self.quota or self.cpus
 
     @property
     def burners(self) -> int:
-        """Processes that an operator starts where the tool doesn't choose: one a CPU, unless asked otherwise."""
+        """Number of processes that an operator would start: one per CPU, unless the scene asks for another number."""
         return self.workers or math.ceil(self.capacity)
 
     def each(self) -> int:
-        """Whole percent of one CPU that each of the burners has to take for the middle of the band."""
+        """Return the whole percentage of a CPU that each burner must use to reach the middle of the band."""
         return round(sum(self.band) / 2 * self.capacity / self.burners)
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A command and its environment on top of ours."""
+    """A command, and the variables that it adds to the environment."""
 
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def shown(self) -> str:
-        """As one would type it."""
+        """Return the command as one would type it."""
         variables = [f"{name}={value}" for name, value in self.environment.items() if name != "LOADBAND_LISTEN"]
         command = [Path(self.command[0]).name, *self.command[1:]]
         return " ".join([*variables, *command])
@@ -77,21 +77,21 @@ class Tool:
 
     name: str
     program: str
-    """Path, or a name on PATH."""
+    """A path, or a name on PATH."""
     launch: Callable[[Task], Launch]
-    """Raises CannotError for a task that it can't do."""
+    """Returns the command for a task; raises CannotError if the tool can't do it."""
     about: str
 
     @property
     def found(self) -> bool:
-        """Whether it is installed."""
+        """Whether the tool is installed."""
         return shutil.which(self.program) is not None
 
     def version(self) -> str:
-        """What it says of itself."""
-        run = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+        """Return the version that the tool reports."""
+        run = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - one of TOOLS
         found = re.search(r"\d+(\.\d+)+", run.stdout + run.stderr)
-        return found[0] if found else "of an unknown version"
+        return found[0] if found else "(unknown version)"
 
 
 def _loadband(task: Task) -> Launch:
@@ -113,7 +113,10 @@ def _loadband(task: Task) -> Launch:
 
 
 def _ancestor(task: Task) -> Launch:
-    """The numbers of its own example: 10 threads, 2 at a time, 10 ms; many threads sleep longer to burn the same."""
+    """Launch with the numbers of the ancestor's own example: 10 threads, 2 per step, 10 ms.
+
+    With many threads each sleeps longer, so that all together burn the same.
+    """
     of_loadband = _loadband(task)
     workers = task.workers or 10
     # A turn burns 1 ms.
@@ -126,13 +129,13 @@ def _ancestor(task: Task) -> Launch:
 
 def _stress_ng(task: Task) -> Launch:
     if task.each() < 1:
-        raise CannotError("its load is whole percents of a CPU for each process")
+        raise CannotError("its load is a whole percentage of a CPU for each process")
     return Launch(["stress-ng", "--quiet", "--cpu", str(task.burners), "--cpu-load", str(task.each())])
 
 
 def _lookbusy(task: Task) -> Launch:
     if task.workers is not None:
-        raise CannotError("it takes the number of its processes for the number of CPUs")
+        raise CannotError("it assumes as many CPUs as it has processes")
     return Launch(["lookbusy", "--quiet", "--ncpus", str(task.burners), "--cpu-util", str(task.each())])
 
 
@@ -142,19 +145,19 @@ TOOLS = (
         "stress-ng",
         "stress-ng",
         _stress_ng,
-        "open loop: its --cpu-load is a share of each process' own time; an operator has worked out which",
+        "open loop: --cpu-load is a share of each process' own time, which an operator has worked out",
     ),
-    Tool("lookbusy", "lookbusy", _lookbusy, "closed loop on the ticks of /proc/stat, one process a CPU"),
+    Tool("lookbusy", "lookbusy", _lookbusy, "closed loop on the ticks of /proc/stat, one process per CPU"),
     Tool(
         "ancestor",
         LOADBAND,
         _ancestor,
-        "the law of loadband's ancestor (`CONTROLLER=step`): once a second threads are added or removed",
+        "the law of the script that loadband grew out of (`CONTROLLER=step`): adds or removes threads once a second",
     ),
 )
 
 
 def environment(launch: Launch) -> dict[str, str]:
-    """Ours without any setting of loadband's that it may hold, and with the launch's own."""
+    """Return this process' environment without settings of loadband, plus the launch's variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LOADBAND_")}
     return clean | dict(launch.environment)

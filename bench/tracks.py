@@ -1,6 +1,6 @@
-"""Bands that move: what a profile asks for at a moment, by formulas of the benchmark's own, and the profile's text.
+"""Moving bands: the target over time, by the benchmark's own formulas, and the text of the same profile.
 
-The text names the moment at which the profile begins, so that what was asked for when needs no word of the tool's.
+The text says when the profile begins, so the benchmark knows the target at any time without asking the tool.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 SPEED = 600
-"""How much faster than it was recorded the day is replayed."""
+"""How many times as fast as recorded the day is replayed."""
 MINUTES = 24 * 60
-"""Samples of that day."""
+"""Samples of the recorded day."""
 LEVEL_SECONDS = 14.0
-"""Seconds that each level of the steps stays: being there means 10 s in the band."""
+"""Duration of each level of the steps, in seconds; having reached it means 10 s in the band."""
 LOW, HIGH = 0.3, 0.7
-"""The levels, ratios."""
+"""The levels of the steps, as ratios."""
 PERIOD = 60.0
-"""Seconds of the sine, from 20 to 80 % and back."""
+"""Period of the sine, from 20 to 80 % and back, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,16 @@ class Track:
     """A band over time."""
 
     target: Callable[[float], float]
-    """Its middle, a ratio, so many seconds after it begins."""
+    """Returns the band's middle (ratio) at a number of seconds after the start."""
     profile: str
-    """The same as loadband's profile, but for when it begins."""
+    """The same band as a profile of loadband, without its `start`."""
     series: str = ""
-    """The file series.csv, for a profile that names it."""
+    """Content of series.csv, for a profile that names it."""
     events: Mapping[str, float] = field(default_factory=dict)
-    """What happens when, seconds after it begins."""
+    """Time of each event, in seconds after the start."""
 
     def write(self, directory: Path, begins: float) -> Path:
-        """Write the profile, to begin at a moment (seconds since the epoch); returns its file."""
+        """Write the profile so that it begins at a time (seconds since the epoch), and return its path."""
         start = datetime.fromtimestamp(begins, UTC).isoformat(timespec="microseconds")
         path = directory / "profile.toml"
         path.write_text(f"start = {start}\n{self.profile}")
@@ -55,11 +55,11 @@ def _levels(seconds: float) -> float:
 
 
 def recorded_day() -> list[float]:
-    """A host's day as one might record it, always the same: ratios, one a minute.
+    """Return a plausible day of a host, always the same: ratios, one per minute.
 
-    Quiet at night, waves of three hours, jobs that come and go at once, and the noise of a minute's mean.
+    Quiet at night, waves of three hours, jobs that come and go suddenly, and the noise of a mean over a minute.
     """
-    chance = random.Random(5)  # noqa: S311 - a curve, no secret
+    chance = random.Random(5)  # noqa: S311 - a curve, not a secret
     day, job = [], 0.0
     for minute in range(MINUTES + 1):
         if chance.random() < 0.02:  # noqa: PLR2004 - about thirty times a day

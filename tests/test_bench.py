@@ -176,13 +176,13 @@ def test_the_page_has_goals_beside_what_was_measured_and_says_what_is_missed() -
         run_of("cold", "stress-ng", settled=2.0, settled_start=2.1),
         run_of("neighbour", "loadband", back=3.14, error=0.5, again=inf),
         run_of("neighbour", "stress-ng", back=inf, error=15.0, again=1.0),
-        Run("cost", "stress-ng", cannot="its burning can't be told from the rest"),
+        Run("cost", "stress-ng", cannot="its burning can't be separated from its own cost"),
     )
     page = report.markdown(results, [("a picture", "cold.svg")])
     assert "| **cold start** | in the band after the first burn | ≤ 1 s | 0.3 s ✓ | 2.0 s |" in page
-    assert "it comes: back in the band after | ≤ 1 s | **3.1 s ✗** | never |" in page
+    assert "it arrives: back in the band after | ≤ 1 s | **3.1 s ✗** | never |" in page
     assert "**never ✗**" in page
-    assert "stress-ng: own cost: its burning can't be told from the rest" in page
+    assert "stress-ng: own cost: its burning can't be separated from its own cost" in page
     assert "![a picture](cold.svg)" in page
     assert "`loadband --some`" in page
     assert [sentence.split(":")[0] for sentence in report.missed(results)] == [
@@ -194,7 +194,7 @@ def test_the_page_has_goals_beside_what_was_measured_and_says_what_is_missed() -
 
 def test_runs_that_others_disturbed_are_told() -> None:
     disturbed = Run("cold", "loadband", numbers={"settled": 0.3}, strangers=40.0)
-    assert "cold, loadband: others used 40 % of the machine for a second" in report.markdown(results_of(disturbed), [])
+    assert "cold, loadband: other processes used 40 % of the machine for a second" in report.markdown(results_of(disturbed), [])
 
 
 def test_a_picture_shows_all_tools_and_the_band(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_results_are_added_to_those_of_the_same_machine_only(
     assert ("cold", "loadband") in command_line._earlier(path, console).runs
     results_of(run_of("cold", "loadband", settled=0.3)).save(path)
     assert not command_line._earlier(path, console).runs
-    assert "of another machine" in capsys.readouterr().out
+    assert "from another machine" in capsys.readouterr().out
     path.write_text('{"machine": 3')
     assert not command_line._earlier(path, console).runs
 
@@ -279,7 +279,7 @@ def test_every_tool_is_told_what_to_hold() -> None:
     many = TOOL["ancestor"].launch(Task((60, 70), 2, workers=128)).environment
     # 128 threads that burn 1 ms and sleep 97 ms take 1.3 CPUs of 2.
     assert (many["LOADBAND_WORKERS"], many["LOADBAND_SLEEP_MS"]) == ("128", "97")
-    with pytest.raises(CannotError, match="number of its processes"):
+    with pytest.raises(CannotError, match="as many CPUs as it has processes"):
         TOOL["lookbusy"].launch(Task((60, 70), 2, workers=128))
     with pytest.raises(CannotError, match="whole percents"):
         TOOL["stress-ng"].launch(Task((0, 1), 2, workers=128))
