@@ -194,7 +194,9 @@ def test_the_page_has_goals_beside_what_was_measured_and_says_what_is_missed() -
 
 def test_runs_that_others_disturbed_are_told() -> None:
     disturbed = Run("cold", "loadband", numbers={"settled": 0.3}, strangers=40.0)
-    assert "cold, loadband: other processes used 40 % of the machine for a second" in report.markdown(results_of(disturbed), [])
+    assert "cold, loadband: other processes used 40 % of the machine for a second" in report.markdown(
+        results_of(disturbed), []
+    )
 
 
 def test_a_picture_shows_all_tools_and_the_band(tmp_path: Path) -> None:
