@@ -19,6 +19,8 @@ SUSPICIOUS = 0.4
 WORTH_NAMING = 0.25
 """Who burns less than that share of the foreign load isn't named."""
 MOST_NAMES = 3
+WORSE = 2.0
+"""Foreign load that has grown by that factor is somebody else's, or worth another word."""
 LOOKS = 3
 """That many looks are taken before anybody is accused, unless it is over sooner."""
 
@@ -93,14 +95,15 @@ class Ledger:
         self._looks: deque[Sequence[Stranger]] = deque(maxlen=math.ceil(plan.window / plan.sample_interval))
         self._looked = 0
         """Looks in a row; the first one names nobody."""
-        self._accused: set[str] = set()
+        self._accused: dict[str, float] = {}
+        """By host, the foreign load of the last accusation, CPUs."""
 
     def ours(self, host: str, seconds: float) -> None:
         """Count CPU-seconds that a slice or a program of the run has used on a host."""
         self._ours[host] += seconds
 
     def examine(self, at: float, busy: Mapping[str, float], pids: Collection[int]) -> Sequence[Disturbance]:
-        """Look whether somebody else burns; each host is accused once for as long as it lasts.
+        """Look whether somebody else burns: one accusation a host for as long as it lasts, unless it gets much worse.
 
         Args:
             at: monotonic seconds.
@@ -119,12 +122,12 @@ class Ledger:
         found = []
         for name, history in self._foreign.items():
             amount = history.rate() or 0.0
-            if amount > self._most(name) and name not in self._accused:
+            if amount > max(self._most(name), WORSE * self._accused.get(name, 0.0)):
                 if self._looked >= LOOKS or name not in suspects:
-                    self._accused.add(name)
+                    self._accused[name] = amount
                     found.append(self._accusation(name, amount))
             elif amount <= self._most(name) and name not in suspects:
-                self._accused.discard(name)
+                self._accused.pop(name, None)
         return found
 
     def _most(self, host: str) -> float:
