@@ -18,6 +18,7 @@ from loadband.rebalance.events import (
     Expectation,
     Move,
     MoveState,
+    Part,
     Phase,
     PhaseName,
     Plan,
@@ -154,6 +155,20 @@ def test_the_recording_begins_with_what_was_real_and_asked() -> None:
     )
     assert stage.machine.watched == {"prometheus": 4711}
     assert stage.watcher.targets == stage.machine.targets()
+
+
+class Late(Idler):
+    """Knows what it is when it has started."""
+
+    def describe(self) -> Part:
+        return replace(super().describe(), settings={"started": str(self.context is not None)})
+
+
+def test_a_rebalancer_describes_itself_when_it_has_started() -> None:
+    stage = Stage(rebalancer=Late())
+    stage.run()
+    assert stage.memory.run
+    assert stage.memory.run.rebalancer.settings == {"started": "True"}
 
 
 def test_samples_go_on_from_the_first_slice_to_the_end() -> None:

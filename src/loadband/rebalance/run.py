@@ -295,6 +295,10 @@ class Conductor:
         """Of the wall clock to the monotonic one, at the last turn."""
         self._begun = False
         """Whether the recording has its first line."""
+        self._started = False
+        """Whether there is anything to record."""
+        self._early: list[Event] = []
+        """What happened before the recording had its first line."""
         self._rebalancing = False
         self._ailing: set[str] = set()
         """What of the rebalancer's health was recorded."""
@@ -320,6 +324,8 @@ class Conductor:
             finally:
                 self._stage("cleaning up", None)
                 left = self._undos.run()
+            if self._started and not self._begun:
+                self._begin(run, repeat)
             if self._begun:
                 self._write(End(at=self._time.wall(), reason=reason, detail=detail))
         except OSError as error:
@@ -335,33 +341,42 @@ class Conductor:
         self._stage("starting the platform", None)
         self._undos.push("the platform", platform.close)
         platform.start()
+        self._started = True
         self._undos.push("the monitoring", self._monitoring.close)
         self._stage("starting the monitoring", None)
         self._monitoring.start(platform.targets())
         platform.watch(self._monitoring.programs())
-        self._sink.begin(
-            Run(
-                at=self._time.wall(),
-                run=run,
-                repeat=repeat,
-                plan=script.plan,
-                platform=platform.describe(),
-                rebalancer=self._rebalancer.describe(),
-                monitoring=tuple(self._monitoring.describe()),
-                timing=self._monitoring.timing,
-                moves_resolution=platform.moves_resolution,
-                loadband=version("loadband"),
-                seed=script.seed,
-            )
-        )
-        self._begun = True
         self._stage("starting the slices", None)
         for put in script.slices:
             platform.make(put.name, put.host, put.cpus)
         self._until_ready()
         self._undos.push("the rebalancer", self._rebalancer.stop)
         self._rebalancer.start(Context(run=run, plan=script.plan, actuator=platform, prometheus=self._monitoring.url))
+        self._begin(run, repeat)
         self._rebalancing = True
+
+    def _begin(self, run: str, repeat: int) -> None:
+        """Begin the recording: only when all have started can they say what they are."""
+        script = self._script
+        self._sink.begin(
+            Run(
+                at=self._time.wall(),
+                run=run,
+                repeat=repeat,
+                plan=script.plan,
+                platform=self._platform.describe(),
+                rebalancer=self._rebalancer.describe(),
+                monitoring=tuple(self._monitoring.describe()),
+                timing=self._monitoring.timing,
+                moves_resolution=self._platform.moves_resolution,
+                loadband=version("loadband"),
+                seed=script.seed,
+            )
+        )
+        self._begun = True
+        early, self._early = self._early, []
+        for event in early:
+            self._sink.write(event)
 
     def _until_ready(self) -> None:
         until = self._time.monotonic() + READY_SECONDS
@@ -489,7 +504,10 @@ class Conductor:
         self._offset = offset
 
     def _write(self, event: Event) -> None:
-        self._sink.write(event)
+        if self._begun:
+            self._sink.write(event)
+        else:
+            self._early.append(event)
         if isinstance(event, Alert):
             self._alerts.event(event)
         for one in self._audience:
