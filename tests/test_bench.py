@@ -186,7 +186,7 @@ def test_the_page_has_goals_beside_what_was_measured_and_says_what_is_missed() -
     assert "![a picture](cold.svg)" in page
     assert "`loadband --some`" in page
     assert [sentence.split(":")[0] for sentence in report.missed(results)] == [
-        "a neighbour takes 30 % and leaves again, it comes",
+        "a neighbour takes 30 % and leaves again, it arrives",
         "a neighbour takes 30 % and leaves again, it leaves",
     ]
     assert report.missed(results, ["cold"]) == []
@@ -283,7 +283,7 @@ def test_every_tool_is_told_what_to_hold() -> None:
     assert (many["LOADBAND_WORKERS"], many["LOADBAND_SLEEP_MS"]) == ("128", "97")
     with pytest.raises(CannotError, match="as many CPUs as it has processes"):
         TOOL["lookbusy"].launch(Task((60, 70), 2, workers=128))
-    with pytest.raises(CannotError, match="whole percents"):
+    with pytest.raises(CannotError, match="whole percentage"):
         TOOL["stress-ng"].launch(Task((0, 1), 2, workers=128))
 
 
