@@ -1,10 +1,10 @@
-# The image of loadband. Builds with docker, podman and buildah; nothing in it depends on the architecture.
-# What each step leaves has the same bytes every time; the files' dates are the builder's business (see `make image`).
+# The image of loadband. Builds with docker, podman and buildah; nothing here depends on the architecture.
+# Every step leaves the same bytes each time; the builder sets the files' dates (see `make image`).
 
 FROM debian:trixie-slim AS python
-# Python's own byte code is made anew: Debian's is tied to the dates of its sources, which the builder sets to others,
-# and nobody could write it later. What no program uses goes without.
-# Debian's packages are not pinned: that would hold back security updates, too.
+# Compiles Python's byte code again: Debian's depends on the dates of the sources, which the builder changes, and nobody
+# could write it later. Modules that no program uses aren't compiled.
+# Debian's packages aren't pinned: that would hold back security updates.
 # hadolint ignore=DL3008
 RUN apt-get update --quiet=2 \
   && apt-get install --yes --quiet=2 --no-install-recommends python3 \
@@ -19,14 +19,14 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1
 # hadolint ignore=DL3008
 RUN apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends python3-venv
 COPY requirements/run.txt requirements/build.txt /source/requirements/
-# pip stays in an environment of its own and installs into the other from there.
+# pip stays in its own environment and installs into the other one from there.
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/loadband \
   && /tools/bin/pip install --require-hashes --requirement /source/requirements/build.txt \
   && /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --require-hashes \
     --requirement /source/requirements/run.txt
 COPY pyproject.toml README.md LICENSE /source/
 COPY src /source/src
-# pygments is there for rich, which is never asked to colour source code: each language's lexer goes without.
+# rich needs pygments, but is never asked to colour source code, so the lexers aren't compiled.
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /source \
   && /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --no-deps --no-index \
     --find-links /wheels loadband \
@@ -42,7 +42,7 @@ LABEL org.opencontainers.image.title="loadband" \
   org.opencontainers.image.licenses="Apache-2.0" \
   org.opencontainers.image.version="$VERSION" \
   org.opencontainers.image.revision="$REVISION"
-# The revision is shown by the metric loadband_build_info.
+# The metric loadband_build_info shows the revision.
 ENV PATH=/opt/loadband/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 LOADBAND_REVISION=$REVISION
 USER 65532:65532
 EXPOSE 10670
