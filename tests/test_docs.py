@@ -1,4 +1,4 @@
-"""The documents say what the code does, their links lead somewhere."""
+"""The documents say what the code does, their links lead somewhere, and their lines fit on a screen."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ PAGES = sorted(
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 README_LINES = 150
+COLUMNS = 120
 
 
 def settings_table() -> list[str]:
@@ -126,6 +127,12 @@ def test_pages_and_links_were_found() -> None:
     assert {page.relative_to(ROOT).as_posix() for page in PAGES} >= {"README.md", "docs/alerts.md", "SECURITY.md"}
     assert sum(1 for _ in links()) > 60
     assert any("#" in link for _, link in links())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_lines_fit_on_a_screen(page: Path) -> None:
+    # A row of a table can't be wrapped.
+    assert [line for line in page.read_text().splitlines() if len(line) > COLUMNS and not line.startswith("|")] == []
 
 
 def test_one_version_is_named_everywhere() -> None:
