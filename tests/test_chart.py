@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -60,7 +62,9 @@ def test_selectors_find_the_regulators_and_not_the_pod_of_the_test(file: Path) -
 
 @ci_files
 def test_the_program_understands_its_environment(file: Path) -> None:
-    loaded = load([], environment(render(None, "--values", file)))
+    given = environment(render(None, "--values", file))
+    with mock.patch.dict(os.environ, given, clear=True):
+        loaded = load([])
     assert isinstance(loaded, Loaded)
     assert loaded.warnings == ()
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -12,17 +13,16 @@ from loadband.quantities import Band, Scope, Setpoint, Steal
 from loadband.settings import (
     DECLARATIONS,
     Asked,
-    Controller,
+    Law,
     Loaded,
     LogFormat,
     LogLevel,
     OnEnd,
-    Origin,
     Settings,
-    SettingsError,
     help_text,
     load,
 )
+from loadband.sources import Declaration, Origin, SettingsError
 from loadband.units import Listen
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ BY_NAME = {d.name: d for d in DECLARATIONS}
 
 
 def loaded(argv: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
-    result = load(argv, environ or {})
+    with mock.patch.dict(os.environ, environ or {}, clear=True):
+        result = load(argv)
     assert isinstance(result, Loaded)
     return result
 
 
 def problems(argv: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    with pytest.raises(SettingsError) as caught:
-        load(argv, environ or {})
+    with mock.patch.dict(os.environ, environ or {}, clear=True), pytest.raises(SettingsError) as caught:
+        load(argv)
     assert str(caught.value).splitlines() == list(caught.value.problems)
     return caught.value.problems
 
@@ -55,7 +56,7 @@ def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
         latch=None,
         profile=None,
         scope=Scope.HOST,
-        controller=Controller.ADAPTIVE,
+        controller=Law.ADAPTIVE,
         interval=0.1,
         workers=None,
         step=1,
@@ -77,7 +78,7 @@ def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
 
 
 @pytest.mark.parametrize("declaration", DECLARATIONS, ids=lambda d: d.name)
-def test_the_default_passes_its_own_parser_from_every_origin(declaration: settings.Declaration) -> None:
+def test_the_default_passes_its_own_parser_from_every_origin(declaration: Declaration) -> None:
     if declaration.default is None:
         settings = loaded().settings
         assert getattr(settings.setpoint if declaration.name == "EFFORT" else settings, declaration.field) is None
@@ -102,7 +103,7 @@ def test_no_setting_has_a_name_that_kubernetes_may_give_to_a_service_link() -> N
     [
         ("SCOPE", "cpuset", Scope.CPUSET),
         ("SCOPE", "Container", Scope.CONTAINER),
-        ("CONTROLLER", "step", Controller.STEP),
+        ("CONTROLLER", "step", Law.STEP),
         ("INTERVAL", "50ms", 0.05),
         ("INTERVAL", "0.1", 0.1),
         ("INTERVAL", "5", 5.0),
@@ -288,7 +289,7 @@ def test_a_flag_without_its_value_is_told_with_what_is_allowed() -> None:
 def test_the_five_numbers_override_variables_and_select_the_step_law() -> None:
     result = loaded(["40", "50%", "10", "2", "20"], {"LOADBAND_CONTROLLER": "adaptive", "LOADBAND_MIN": "x"})
     assert (result.settings.setpoint.band, result.settings.workers, result.settings.step) == (Band(0.4, 0.5), 10, 2)
-    assert (result.settings.controller, result.settings.sleep) == (Controller.STEP, 0.02)
+    assert (result.settings.controller, result.settings.sleep) == (Law.STEP, 0.02)
     told = {name for name, origin in origins(result).items() if origin is Origin.NUMBERS}
     assert told == {"MIN", "MAX", "WORKERS", "STEP", "SLEEP_MS", "CONTROLLER"}
     assert result.warnings == ()
@@ -337,7 +338,7 @@ def test_a_value_for_a_switch_is_refused_in_the_same_form() -> None:
     (line,) = problems(["--check=yes"])
     assert "--check" in line
     assert "'yes'" in line
-    assert line.endswith("loadband --help says what is allowed")
+    assert line.endswith("loadband --help explains the flags")
 
 
 def test_an_unknown_variable_warns_with_the_nearest_known_one_and_no_value() -> None:
@@ -385,7 +386,8 @@ def test_settings_without_effect_warn_where_they_were_given() -> None:
     [(["--help"], Asked.HELP), (["-h", "--bogus"], Asked.HELP), (["--version", "--min", "x"], Asked.VERSION)],
 )
 def test_help_and_version_are_given_whatever_the_settings_are(argv: list[str], asked: Asked) -> None:
-    assert load(argv, {"LOADBAND_MAX": "x"}) is asked
+    with mock.patch.dict(os.environ, LOADBAND_MAX="x"):
+        assert load(argv) is asked
 
 
 def test_help_names_every_setting_with_its_range_default_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +474,11 @@ def test_a_secret_has_no_flag_that_holds_it() -> None:
 def test_a_client_finds_the_secret_in_the_same_places(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN)
-    find = partial(settings.secret, "CONTROL_TOKEN", "--token-file")
+
+    def find(file: str | None, environ: dict[str, str]) -> str | None:
+        with mock.patch.dict(os.environ, environ, clear=True):
+            return settings.secret("CONTROL_TOKEN", "--token-file", file)
+
     assert find(None, {}) is None
     assert find(str(file), {}) == find(None, {"LOADBAND_CONTROL_TOKEN_FILE": str(file)}) == TOKEN
     assert find(str(file), {"LOADBAND_CONTROL_TOKEN": "another"}) == TOKEN
@@ -513,8 +519,6 @@ def test_a_fixed_effort_has_no_band() -> None:
     ],
 )
 def test_a_fixed_effort_is_refused_beside_what_it_contradicts(environ: dict[str, str], named: str) -> None:
-    with pytest.raises(SettingsError) as error:
-        load([], environ)
-    (problem,) = error.value.problems
+    (problem,) = problems([], environ)
     assert problem.startswith("LOADBAND_EFFORT='1' with ")
     assert named in problem

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -49,7 +51,8 @@ def kubevirt_user_data() -> str:
 )
 def test_settings_are_taken_without_a_warning(text: str) -> None:
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    loaded = load([], dict(line.split("=", 1) for line in lines))
+    with mock.patch.dict(os.environ, (line.split("=", 1) for line in lines), clear=True):
+        loaded = load([])
     assert isinstance(loaded, Loaded)
     assert not loaded.warnings
 

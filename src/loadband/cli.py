@@ -28,8 +28,8 @@ from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
 from loadband.server import Application
 from loadband.serving import ListenError, Server
 from loadband.setpoint import SetpointCell
-from loadband.settings import REVISION, Asked, Loaded, OnEnd, Settings, SettingsError, help_text, load
-from loadband.settings import Controller as Law
+from loadband.settings import REVISION, Asked, Law, Loaded, OnEnd, Settings, help_text, load
+from loadband.sources import SettingsError
 from loadband.units import Listen
 from loadband.workers import Workers
 
@@ -41,11 +41,11 @@ OUTPUT_SECONDS = 1.0
 
 
 def main(ending: Ending) -> int:
-    """Run with `sys.argv` and `os.environ`; returns the exit code."""
+    """Run with the arguments and the environment of this process; returns the exit code."""
     if (code := _aside(sys.argv[1:])) is not None:
         return code
     try:
-        loaded = load(sys.argv[1:], os.environ)
+        loaded = load(sys.argv[1:])
     except SettingsError as error:
         return _refuse(error.problems)
     if loaded is Asked.HELP:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ from urllib.parse import urlsplit
 
 from loadband.commands import ArgumentParser, say, show
 from loadband.exits import Exit
-from loadband.settings import CONTROL_PORT, SettingsError, secret
+from loadband.settings import CONTROL_PORT, secret
+from loadband.sources import SettingsError
 from loadband.units import PERCENT, Number
 
 CONFIGURED = "configured"
@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     """Run with the words after `loadband set`; returns the exit code: 0 done, 1 it was not, 2 bad words."""
     arguments = _parser().parse_args(words)
     try:
-        token = secret(_TOKEN, "--token-file", arguments.token_file, os.environ)
+        token = secret(_TOKEN, "--token-file", arguments.token_file)
     except SettingsError as error:
         return _failed("; ".join(error.problems))
     if token is None:

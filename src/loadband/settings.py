@@ -1,24 +1,24 @@
-"""What the user may set: one table of declarations, and how a run's settings come from it.
+"""The settings of a run: one table of declarations, and the values that flags, variables and defaults give them.
 
-Each variable's name, default, unit, range and help stand once, in `DECLARATIONS`. The parsing, the flags, `--help` and
-`--check` all derive from that table. A new setting is one declaration there and one field of `Settings`.
-
-Every value is a text until one parser has read it, wherever it came from. So a rule and its message are the same for
-a variable, a flag, one of the five numbers and a default. Nothing here prints, exits or burns.
+Name, default, unit, range and help of each setting are in `DECLARATIONS` and nowhere else. Parsing, flags, `--help`,
+`--check` and docs/reference/settings.md derive from that table. A new setting is one declaration there and one field
+of `Settings`. Nothing here prints, exits or burns.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import enum
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, cast
 
 from environs import Env, EnvValidationError, ValidationError
 
+from loadband import flags
 from loadband.quantities import Band, Scope, Setpoint, Steal
+from loadband.sources import PREFIX, Declaration, Given, Origin, SettingsError, find, find_secret, nearest, quoted
 from loadband.units import (
     CPUS,
     MILLISECONDS,
@@ -35,19 +35,12 @@ from loadband.units import (
     TomlFile,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-PREFIX = "LOADBAND_"
 DEFAULT_PORT = 10670
-"""A port that is free in Prometheus' allocation list."""
+"""Free in Prometheus' list of default port allocations."""
 CONTROL_PORT = 10671
 
-FIVE_NUMBERS = ("MIN", "MAX", "WORKERS", "STEP", "SLEEP_MS")
-"""The settings that the ancestor's positional numbers give, in its order."""
 
-
-class Controller(enum.StrEnum):
+class Law(enum.StrEnum):
     """The law by which effort follows utilization."""
 
     ADAPTIVE = "adaptive"
@@ -62,7 +55,7 @@ class OnEnd(enum.StrEnum):
 
 
 class LogLevel(enum.StrEnum):
-    """The least severe log lines that are written."""
+    """The lowest level of the log lines that are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -79,85 +72,39 @@ class LogFormat(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a run, in inside units: ratios, seconds, CPUs."""
+    """The settings of a run; ratios, seconds, CPUs."""
 
     setpoint: Setpoint
     """The band of MIN and MAX, or the fixed EFFORT."""
     latch: float | None
-    """Seconds in closed loop until the load is frozen; None for never."""
+    """Seconds in closed loop until the load is frozen; None: never."""
     profile: Path | None
-    """The file of a band over time, which goes before that of MIN and MAX; None for none."""
+    """The file with a band over time, which replaces MIN and MAX; None: without."""
     scope: Scope
-    controller: Controller
+    controller: Law
     interval: float
     """The control period, seconds."""
     workers: int | None
-    """Threads, the step law's initial number; None for ceil(reach)."""
+    """Threads; for the step law, at the start. None: ceil(reach)."""
     step: int
     """Threads that the step law adds or removes at a time."""
     sleep: float
     """Seconds that a worker of the step law sleeps between two bursts."""
     max_effort: float | None
-    """A ceiling of our own, CPUs; None for none."""
+    """The most CPUs that this process may burn; None: no limit."""
     steal: Steal
     nice: int
     duration: float
-    """Seconds; 0 for ever."""
+    """Seconds; 0: until it is stopped."""
     on_end: OnEnd
     listen: Listen | None
-    """None for no server."""
+    """None: no server."""
     control_listen: Listen | None
-    """None for no control."""
+    """None: no control."""
     control_token: str | None = field(repr=False)
-    """What a client has to know; None for no control."""
+    """What clients have to know; None: no control."""
     log_level: LogLevel
     log_format: LogFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """All there is to know of one setting."""
-
-    name: str
-    """Without the prefix."""
-    default: str | None
-    """As the user would write it: it goes through the parser like any other text. None: `Settings` has None."""
-    parser: Parser
-    help: str
-    instead: str = "none"
-    """What stands for a default of None, for people."""
-    secret: bool = False
-    """Never shown, and its flag names a file: everybody on the machine can read a command line."""
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return PREFIX + self.name
-
-    @property
-    def flag(self) -> str:
-        """The flag that overrides the variable."""
-        return "--" + self.name.lower().replace("_", "-") + ("-file" if self.secret else "")
-
-    @property
-    def file_variable(self) -> str:
-        """The environment variable that names a file with the value, for secrets."""
-        return f"{self.variable}_FILE"
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """All its environment variables."""
-        return (self.variable, self.file_variable) if self.secret else (self.variable,)
-
-    @property
-    def field(self) -> str:
-        """Its field in `Settings`, where times are seconds and no name says so."""
-        return self.name.lower().removesuffix("_ms")
-
-    @property
-    def shown_default(self) -> str:
-        """The default for people."""
-        return self.instead if self.default is None else self.default
 
 
 DECLARATIONS = (
@@ -167,24 +114,24 @@ DECLARATIONS = (
         "SCOPE",
         "host",
         Choice(Scope),
-        "Whose utilization: the machine's, that of the CPUs this process may use, or our cgroup's against its limit.",
+        "Whose utilization: the machine's, that of the CPUs it may use, or its control group's against the limit.",
     ),
     Declaration(
         "CONTROLLER",
         "adaptive",
-        Choice(Controller),
-        "The law: adaptive knows what effort does to the machine; step is the ancestor's, threads added and removed.",
+        Choice(Law),
+        "The law: adaptive calculates how much to burn; step adds or removes a few threads once a second.",
     ),
     Declaration("INTERVAL", "100ms", Number(TIME, "50ms", "5s"), "The control period."),
     Declaration(
         "WORKERS",
         None,
         Number(THREADS, "1", "1024", whole=True),
-        "How many threads burn; the step law's initial number. More than there are CPUs makes CPU pressure (PSI).",
+        "Threads that burn; for the step law, at the start. More threads than CPUs create CPU pressure (PSI).",
         instead="ceil(reach)",
     ),
     Declaration(
-        "STEP", "1", Number(THREADS, "1", "1024", whole=True), "Step law only: the threads added or removed at a time."
+        "STEP", "1", Number(THREADS, "1", "1024", whole=True), "Step law only: threads added or removed at a time."
     ),
     Declaration(
         "SLEEP_MS", "10", Number(MILLISECONDS, "0", "10000"), "Step law only: a thread's sleep between bursts of 1 ms."
@@ -199,135 +146,58 @@ DECLARATIONS = (
         "LATCH",
         None,
         Number(TIME, "1s", "8760h"),
-        "Hold the band for that long, then freeze: from there on be an ordinary load of that size, which travels.",
+        "Hold the band for so long, then freeze: be an ordinary load of that size, which travels with its pod or VM.",
     ),
     Declaration(
         "PROFILE",
         None,
         TomlFile(),
-        "A file with the band over time, instead of MIN and MAX; docs/profiles.md has its format.",
+        "A file with a band that changes over time, instead of MIN and MAX; docs/profiles.md has its format.",
     ),
-    Declaration("MAX_EFFORT", None, Number(CPUS, "1m", "1024"), "A ceiling of our own to what is burnt."),
+    Declaration("MAX_EFFORT", None, Number(CPUS, "1m", "1024"), "The most that it may burn."),
     Declaration(
         "STEAL",
         "idle",
         Choice(Steal),
-        "How time that the hypervisor took counts: idle as load-aware schedulers have it, or busy.",
+        "How time that the hypervisor stole counts: idle, as for load-aware schedulers, or busy.",
     ),
     Declaration(
         "NICE",
         "0",
         Number(NICENESS, "0", "19", whole=True),
-        "Of the burning threads. Guards processes beside us, not other pods: the cgroup's weight (requests) does that.",
+        "Niceness of the burning threads. Protects processes in the same control group; CPU requests protect others.",
     ),
-    Declaration("DURATION", "0", Number(TIME, "0", "8760h"), "How long to hold the band; 0 for ever."),
-    Declaration("ON_END", "exit", Choice(OnEnd), "After DURATION: exit, or idle (stay up and ready, burn nothing)."),
+    Declaration("DURATION", "0", Number(TIME, "0", "8760h"), "How long to hold the band; 0: until it is stopped."),
+    Declaration(
+        "ON_END", "exit", Choice(OnEnd), "After DURATION: exit, or idle (stay up and ready, but burn nothing)."
+    ),
     Declaration("LISTEN", f"0.0.0.0:{DEFAULT_PORT}", Address(), "Where /metrics and the probes answer."),
     Declaration(
         "CONTROL_LISTEN",
         f"127.0.0.1:{CONTROL_PORT}",
         Address(),
-        "Where /band answers to GET, PUT and DELETE, if there is a CONTROL_TOKEN.",
+        "Where /band answers GET, PUT and DELETE, if there is a CONTROL_TOKEN.",
     ),
     Declaration(
         "CONTROL_TOKEN",
         None,
         Token(),
-        "The bearer token that changes the band; CONTROL_TOKEN_FILE names a file with it instead.",
+        "The bearer token for changing the band; CONTROL_TOKEN_FILE names a file that holds it instead.",
         secret=True,
     ),
-    Declaration("LOG_LEVEL", "info", Choice(LogLevel), "The least severe log lines that are written."),
+    Declaration("LOG_LEVEL", "info", Choice(LogLevel), "The lowest level of the log lines that are written."),
     Declaration("LOG_FORMAT", "text", Choice(LogFormat), "How log lines are written."),
 )
 
 REVISION = f"{PREFIX}REVISION"
-"""Which commit an image was built from; the image sets it, for `build_info`. No setting: nobody chooses it."""
+"""The commit that an image was built from; the image sets it, for `build_info`. Users don't choose it."""
 # Kubernetes gives the first two to every pod beside a Service named loadband; no setting may have such a name.
 _NOT_OURS = (f"{PREFIX}PORT", f"{PREFIX}SERVICE_", REVISION)
-
-_USAGE = f"""loadband [--SETTING VALUE ...] [--check]
-       loadband {" ".join(FIVE_NUMBERS)}
-       loadband profile FILE
-       loadband set MIN MAX [--url URL] [--token-file FILE]"""
-_DESCRIPTION = f"""\
-Holds a machine's CPU utilization inside a band and exports what it does to Prometheus.
-
-Every setting is an environment variable, and a flag that overrides it; an empty one counts as unset. The five numbers
-{" ".join(FIVE_NUMBERS)} select the step law. `profile` shows what a profile will do, and `set` changes the
-band of a loadband that runs; each has a --help of its own."""
-_EPILOG = """\
-exit codes:
-  0      ok, or the band was held for DURATION (in it for 95 % of the time after first reaching it)
-  1      the band was not held for DURATION
-  2      bad settings
-  3      internal failure
-  141    whoever read standard output has left, as in loadband | head -1
-  128+n  ended by a second signal n
-
-examples:
-  loadband                                    hold 60..70 % of this machine until Ctrl-C
-  loadband --min 40 --max 50% --duration 10m  then exit with 0 if the band was held
-  LOADBAND_SCOPE=container loadband --check   show the settings and where each came from
-  loadband --effort 250m                      burn a quarter of a CPU, whatever else runs
-  loadband 60 70 10 2 10                      as the ancestor: 10 threads, 2 at a time, sleeping 10 ms"""
-
-
-class SettingsError(Exception):
-    """All that is wrong with what was given, one line each: where, the value (never a secret), what is allowed."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
-
-
-class Origin(enum.StrEnum):
-    """Where a value came from."""
-
-    DEFAULT = "default"
-    VARIABLE = "environment variable"
-    NUMBERS = "five numbers"
-    FLAG = "flag"
-    FILE = "file"
-
-
-_LONGEST_SHOWN = 60
-_MAX_SECRET_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A setting's text and where it came from."""
-
-    declaration: Declaration
-    text: str | None
-    """None only as a default."""
-    origin: Origin
-    file: str = ""
-    """Which one it came from, as the variable or flag that names it and its name."""
-
-    @property
-    def shown(self) -> str:
-        """The text for people; never a secret's."""
-        if self.text is None:
-            return self.declaration.instead
-        return "(secret)" if self.declaration.secret else self.text
-
-    def __str__(self) -> str:
-        """Where and what, on one line: `LOADBAND_MIN='5x'`."""
-        if self.file:
-            return self.file
-        name = self.declaration.variable
-        if self.origin is Origin.FLAG:
-            name = self.declaration.flag
-        elif self.origin is Origin.NUMBERS:
-            name = f"five numbers, {self.declaration.name}"
-        default = " (default)" if self.origin is Origin.DEFAULT else ""
-        return f"{name}={_quoted(self.shown)}{default}"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings of a run, and how they came about."""
+    """The settings of a run, and where they came from."""
 
     settings: Settings
     given: tuple[Given, ...]
@@ -335,10 +205,10 @@ class Loaded:
     warnings: tuple[str, ...]
     """One line each."""
     check: bool
-    """Whether only `--check` was asked for."""
+    """Whether `--check` was given: print the settings, don't run."""
 
     def check_text(self) -> str:
-        """The effective settings and where each came from, a line each: the output of `--check`."""
+        """The output of `--check`: the effective settings and their origins, a line each."""
         name_width = max(len(given.declaration.variable) for given in self.given)
         shown_width = max(len(given.shown) for given in self.given)
         return "\n".join(
@@ -348,51 +218,119 @@ class Loaded:
 
 
 class Asked(enum.Enum):
-    """What the user wants to read instead of a run, whatever the settings are."""
+    """What the user wants to read instead of a run; the settings don't matter then."""
 
     HELP = enum.auto()
     VERSION = enum.auto()
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded | Asked:
-    """The settings from a command line (without the program's name) and an environment.
+def load(argv: Sequence[str]) -> Loaded | Asked:
+    """The settings from a command line (without the program's name) and the environment of this process.
 
     A flag overrides a variable. The five numbers override variables too, and select the step law.
 
     Raises:
-        SettingsError: with all that is wrong.
+        SettingsError: with everything that is wrong.
     """
-    namespace, rest = _parser(nargs="?").parse_known_args(argv)
-    if namespace.help:
+    line = flags.parse(argv, DECLARATIONS)
+    if line.help:
         return Asked.HELP
-    if namespace.version:
+    if line.version:
         return Asked.VERSION
-
-    numbers, problems = _positional(rest)
-    flags: dict[str, str | None] = {d.name: getattr(namespace, d.name) for d in DECLARATIONS if d.name in namespace}
-    given = {d.name: _chosen(d, flags, numbers, environ) for d in DECLARATIONS}
-    for d in DECLARATIONS:
-        if d.secret:
-            given[d.name] = _from_file(given[d.name], d.flag, flags.get(d.name), environ, problems)
-    problems += [
-        f"{d.flag}: has no value; must be {'the name of a file' if d.secret else d.parser.allowed}"
-        for d in DECLARATIONS
-        if d.name in flags and flags[d.name] is None
+    given = {d.name: find(d, os.environ, line.flags.get(d.name), line.numbers.get(d.name)) for d in DECLARATIONS}
+    values, bad = _parsed(given)
+    problems = [
+        *line.problems,
+        *(each.problem for each in given.values() if each.problem),
+        *_contradictions(given, line.numbers),
+        *bad,
+        *_conflicts(given, values),
     ]
-    problems += [
+    if problems:
+        raise SettingsError(problems)
+    low, high, effort = values.pop("min"), values.pop("max"), values.pop("effort")
+    settings = Settings(setpoint=Setpoint(Band(low, high) if effort is None else None, effort=effort), **values)
+    warnings = (*_unknown(os.environ), *_without_effect(settings, given))
+    return Loaded(settings, tuple(given.values()), warnings, line.check)
+
+
+def help_text() -> str:
+    """Usage, every setting with unit, range, default and variable, exit codes and examples."""
+    return flags.help_text(DECLARATIONS)
+
+
+def secret(name: str, flag: str, file: str | None) -> str | None:
+    """The value of one secret setting, for a client that has no others.
+
+    Args:
+        name: the setting's.
+        flag: the client's own flag for a file, as the user writes it.
+        file: the name given with it, None without.
+
+    Raises:
+        SettingsError: if it is bad, or its file can't be read.
+    """
+    declaration = next(d for d in DECLARATIONS if d.name == name)
+    given = find_secret(declaration, os.environ, file, flag)
+    values, bad = _parsed({name: given})
+    if problems := [*([given.problem] if given.problem else []), *bad]:
+        raise SettingsError(problems)
+    return cast("str | None", values[declaration.field])
+
+
+def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
+    """The values by field of `Settings`, None for bad ones; and a line for each bad one.
+
+    environs reads the variables of this process's environment; the texts of other origins go to the same parsers.
+    """
+    env = Env(eager=False, prefix=PREFIX)
+    env.add_parser("setting", _setting)
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for name, each in given.items():
+        declaration, value = each.declaration, None
+        if each.origin is Origin.VARIABLE:
+            value = env.setting(name, parser=declaration.parser)
+        elif each.text is not None:
+            try:
+                value = declaration.parser(each.text)
+            except ValueError as error:
+                problems[name] = str(error)
+        values[declaration.field] = value
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        messages = cast("Mapping[str, list[str]]", error.error_messages)  # a list only if Env is eager
+        problems |= {variable.removeprefix(PREFIX): " ".join(said) for variable, said in messages.items()}
+    return values, [f"{given[name]}: {problems[name]}" for name in given if name in problems]
+
+
+def _setting(text: str, parser: Parser) -> object:
+    """A parser for environs, which collects errors of its own type."""
+    try:
+        return parser(text.strip())
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+def _contradictions(given: Mapping[str, Given], numbers: Mapping[str, str]) -> list[str]:
+    """A line for each flag that contradicts one of the five numbers."""
+    return [
         f"{given[name]}: contradicts {Given(given[name].declaration, number, Origin.NUMBERS)}; give one of the two"
         for name, number in numbers.items()
         if given[name].origin is Origin.FLAG and given[name].text != number
     ]
-    values, bad = _parsed(given)
-    problems += bad
-    low, high = values.pop("min", None), values.pop("max", None)
+
+
+def _conflicts(given: Mapping[str, Given], values: Mapping[str, Any]) -> list[str]:
+    """A line for each pair of good values that exclude each other."""
+    low, high, effort, ceiling = (values[name] for name in ("min", "max", "effort", "max_effort"))
+    problems = []
     if low is not None and high is not None and low >= high:
         problems.append(f"{given['MIN']} with {given['MAX']}: MIN must be less than MAX")
-    effort, ceiling = values.pop("effort"), values["max_effort"]
     if effort is not None:
         problems += [
-            f"{given['EFFORT']} with {given[name]}: a fixed effort seeks no band; give one of the two"
+            f"{given['EFFORT']} with {given[name]}: a fixed effort has no band; give one of the two"
             for name in ("MIN", "MAX", "LATCH", "PROFILE")
             if given[name].origin is not Origin.DEFAULT
         ]
@@ -400,191 +338,23 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded | Asked:
         problems.append(f"{given['LATCH']} with {given['PROFILE']}: a latch is a load of one size; give one of the two")
     if effort is not None and ceiling is not None and effort > ceiling:
         problems.append(f"{given['EFFORT']} with {given['MAX_EFFORT']}: EFFORT must be at most MAX_EFFORT")
-    if problems:
-        raise SettingsError(problems)
-
-    settings = Settings(setpoint=Setpoint(Band(low, high) if effort is None else None, effort=effort), **values)
-    return Loaded(
-        settings, tuple(given.values()), (*_unknown(environ), *_without_effect(settings, given)), namespace.check
-    )
-
-
-def help_text() -> str:
-    """Usage, every setting with unit, range, default and variable, exit codes and examples."""
-    return _parser(nargs=None).format_help()
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, whose own errors are ours. All that is left to it is a value for a switch, as in --check=yes."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError([f"{message}; loadband --help says what is allowed"])
-
-
-def _parser(*, nargs: str | None) -> _Parser:
-    """The flags; all of them take a text.
-
-    With nargs="?" a flag without its value is None, one problem among others: argparse itself would stop there.
-    """
-    parser = _Parser(
-        prog="loadband",
-        usage=_USAGE,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
-    )
-    group = parser.add_argument_group("settings")
-    for d in DECLARATIONS:
-        text = f"{d.help} {d.variable}: {d.parser.allowed}; default {d.shown_default}."
-        group.add_argument(
-            d.flag,
-            dest=d.name,
-            nargs=nargs,
-            default=argparse.SUPPRESS,
-            metavar=d.parser.metavar,
-            help=text.replace("%", "%%"),
-        )
-    switches = parser.add_argument_group("instead of a run")
-    switches.add_argument("--check", action="store_true", help="Print the settings and where each came from.")
-    switches.add_argument("-h", "--help", action="store_true", help="Print this.")
-    switches.add_argument("--version", action="store_true", help="Print the version.")
-    return parser
-
-
-def _positional(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The five numbers by setting, or nothing; and what is wrong with all that is no known flag."""
-    words = [word for word in rest if word != "--"]
-    # A negative number is a bad number, not a flag.
-    unknown = [word.partition("=")[0] for word in words if word.startswith("-") and not word[1:2].isdigit()]
-    if unknown:
-        # The other words may be an unknown flag's value, even a secret: say nothing of them.
-        known = {d.name: d.flag for d in DECLARATIONS}
-        names = [flag.strip("-").replace("-", "_").upper() for flag in unknown]
-        return {}, [
-            f"{_quoted(flag)}: unknown flag{_nearest(name, known)}" for flag, name in zip(unknown, names, strict=True)
-        ]
-    if words and len(words) != len(FIVE_NUMBERS):
-        shown = _quoted(" ".join(words))
-        return {}, [f"{shown}: must be five numbers, {' '.join(FIVE_NUMBERS)}, or none; {len(words)} were given"]
-    return dict(zip(FIVE_NUMBERS, words, strict=True)) | {"CONTROLLER": "step"} if words else {}, []
-
-
-def _chosen(
-    d: Declaration, flags: Mapping[str, str | None], numbers: Mapping[str, str], environ: Mapping[str, str]
-) -> Given:
-    """The text that counts for a setting; for a secret, without regard to files."""
-    if flag := not d.secret and (flags.get(d.name) or "").strip():
-        return Given(d, flag, Origin.FLAG)
-    if d.name in numbers:
-        return Given(d, numbers[d.name], Origin.NUMBERS)
-    if variable := environ.get(d.variable, "").strip():
-        return Given(d, variable, Origin.VARIABLE)
-    return Given(d, d.default, Origin.DEFAULT)
-
-
-def secret(name: str, flag: str, file: str | None, environ: Mapping[str, str]) -> str | None:
-    """The value of a secret setting alone, for a client.
-
-    Args:
-        name: the setting's.
-        flag: the client's own flag for a file, as the user writes it.
-        file: what was given with it.
-        environ: the environment.
-
-    Raises:
-        SettingsError: where it is bad, or its file can't be read.
-    """
-    problems: list[str] = []
-    declaration = next(d for d in DECLARATIONS if d.name == name)
-    given = _from_file(_chosen(declaration, {}, {}, environ), flag, file, environ, problems)
-    values, bad = _parsed({name: given})
-    if problems or bad:
-        raise SettingsError(problems + bad)
-    return cast("str | None", values[declaration.field])
-
-
-def _from_file(given: Given, flag: str, file: str | None, environ: Mapping[str, str], problems: list[str]) -> Given:
-    """The secret that counts, which a file may hold; what is wrong with that file is added to the problems."""
-    d = given.declaration
-    named = (file or "").strip()
-    place = flag if named else d.file_variable
-    name = named or environ.get(d.file_variable, "").strip()
-    if not name:
-        return given
-    said = f"{place}={_quoted(name)}"
-    if not named and given.origin is Origin.VARIABLE:
-        problems.append(f"{said} with {given}: give one of the two")
-        return given
-    try:
-        with Path(name).open("rb") as opened:
-            text = opened.read(_MAX_SECRET_BYTES).decode().strip()
-    except OSError as error:
-        problems.append(f"{said}: cannot be read: {error.strerror}")
-    except ValueError:
-        problems.append(f"{said}: cannot be read as text")
-    else:
-        return Given(d, text, Origin.FILE, said)
-    return Given(d, None, Origin.FILE, said)
-
-
-class _Texts(Env):
-    """environs over the texts that were given, wherever they came from.
-
-    environs knows `os.environ` only, where a flag is not. Its own `FileAwareEnv` overrides the same method. The other
-    ways in are worse: what is put into its `_environ` loses against `os.environ`, and changing `os.environ` itself
-    would change it for everybody.
-    """
-
-    def __init__(self, given: Mapping[str, Given]) -> None:
-        super().__init__(eager=False)
-        self._given = given
-        self.add_parser("setting", _setting)
-
-    def _get_value(self, env_key: str, default: object) -> Any:
-        given = self._given.get(env_key)
-        return default if given is None else given.text
-
-
-def _setting(text: str, parser: Parser) -> object:
-    """A parser for environs, which collects only errors of its own type."""
-    try:
-        return parser(text)
-    except ValueError as error:
-        raise ValidationError(str(error)) from error
-
-
-def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
-    """The values by field of `Settings`, None for the bad ones; and a line for each of these."""
-    texts = _Texts(given)
-    values = {
-        g.declaration.field: None if g.text is None else texts.setting(name, parser=g.declaration.parser)
-        for name, g in given.items()
-    }
-    try:
-        texts.seal()
-    except EnvValidationError as error:
-        # It is a list where a single value was parsed eagerly.
-        messages = cast("Mapping[str, list[str]]", error.error_messages)
-        return values, [f"{given[name]}: {' '.join(said)}" for name, said in messages.items()]
-    return values, []
+    return problems
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
-    """A line for each variable that has our prefix and is no setting."""
+    """A line for each variable with the prefix that isn't a setting."""
     known = {variable.removeprefix(PREFIX): variable for d in DECLARATIONS for variable in d.variables}
     return [
-        f"{_quoted(variable)}: unknown variable, ignored{_nearest(variable.removeprefix(PREFIX), known)}"
+        f"{quoted(variable)}: unknown variable, ignored{nearest(variable.removeprefix(PREFIX), known)}"
         for variable in sorted(environ)
         if variable.startswith(PREFIX) and variable not in known.values() and not variable.startswith(_NOT_OURS)
     ]
 
 
 def _without_effect(settings: Settings, given: Mapping[str, Given]) -> list[str]:
-    """A line for each setting that was given and changes nothing."""
+    """A line for each setting that was given but has no effect."""
     reasons: dict[str, str] = {}
-    if settings.controller is not Controller.STEP:
+    if settings.controller is not Law.STEP:
         reasons |= dict.fromkeys(("STEP", "SLEEP_MS"), "it is for CONTROLLER=step only")
     if not settings.duration:
         reasons["ON_END"] = "it needs a DURATION"
@@ -597,17 +367,3 @@ def _without_effect(settings: Settings, given: Mapping[str, Given]) -> list[str]
         for name, reason in reasons.items()
         if given[name].origin is not Origin.DEFAULT
     ]
-
-
-def _nearest(name: str, known: Mapping[str, str]) -> str:
-    """The end of a sentence that offers what is known by a name most like this one.
-
-    Names are compared without prefix and dashes, which would make any two of them alike.
-    """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {known[near[0]]}?" if near else "; loadband --help lists them all"
-
-
-def _quoted(text: str) -> str:
-    """A text from outside on one line of bounded length, whatever is in it."""
-    return repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "...")
