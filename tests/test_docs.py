@@ -112,6 +112,20 @@ def test_architecture_names_only_what_exists() -> None:
     assert len(named) > 15
 
 
+def test_what_architecture_says_to_change_is_in_the_files_that_it_names() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = page.partition("\n## Where to change what\n")[2].partition("\n## ")[0].splitlines()[3:]
+    checked = 0
+    for row in filter(None, rows):
+        words = re.findall(r"`([^`]+)`", row)
+        files = [folder / word for folder in (ROOT, ROOT / "src/loadband") for word in words if word.endswith(".py")]
+        text = "".join(path.read_text() for path in files if path.is_file())
+        names = [word for word in words if re.fullmatch(r"_?[A-Z]\w+|[a-z]+_[a-z]+|judge", word) and text]
+        assert [name for name in names if not re.search(rf"\b{name}\b", text)] == [], row
+        checked += len(names)
+    assert checked >= 8
+
+
 @pytest.mark.parametrize(
     ("page", "link"), [pytest.param(page, link, id=f"{page.relative_to(ROOT)}:{link}") for page, link in links()]
 )
