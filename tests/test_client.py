@@ -1,4 +1,4 @@
-"""`loadband set`, against a control listener and against what is none."""
+"""The control client and `loadband set`, against a control listener and against other servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loadband import client
+from loadband import set_band
+from loadband.client import ControlClient, ControlError
 from loadband.control import Control
 from loadband.quantities import Band, Setpoint
 from loadband.serving import Server
@@ -52,7 +53,7 @@ def url(cell: SetpointCell) -> Iterator[str]:
 def test_it_sets_a_band_and_says_what_is_asked_for_now(
     cell: SetpointCell, url: str, token: Path, words: list[str], band: Band, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert client.main([*words, "--url", f"{url}/", "--token-file", str(token)]) == 0
+    assert set_band.main([*words, "--url", f"{url}/", "--token-file", str(token)]) == 0
     assert cell.read().band == band
     assert capsys.readouterr().out == f"{band} (control)\n".replace("..1e-07", "..1e-07")
 
@@ -69,7 +70,7 @@ def test_it_goes_back_to_what_is_configured(
     server = Server.open(Control(cell, TOKEN), "127.0.0.1", 0)
     server.start()
     try:
-        assert client.main(["configured", "--url", server.address, "--token-file", str(token)]) == 0
+        assert set_band.main(["configured", "--url", server.address, "--token-file", str(token)]) == 0
     finally:
         server.close()
     assert cell.read() == configured
@@ -80,10 +81,10 @@ def test_the_token_may_come_from_the_environment(
     cell: SetpointCell, url: str, token: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOADBAND_CONTROL_TOKEN_FILE", str(token))
-    assert client.main(["10", "20", "--url", url]) == 0
+    assert set_band.main(["10", "20", "--url", url]) == 0
     monkeypatch.delenv("LOADBAND_CONTROL_TOKEN_FILE")
     monkeypatch.setenv("LOADBAND_CONTROL_TOKEN", TOKEN)
-    assert client.main(["20", "30", "--url", url]) == 0
+    assert set_band.main(["20", "30", "--url", url]) == 0
     assert cell.read().band == Band(0.2, 0.3)
 
 
@@ -94,7 +95,7 @@ def test_what_is_no_band_is_refused_before_anything_is_asked(
     words: list[str], token: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        client.main([*words, "--token-file", str(token)])
+        set_band.main([*words, "--token-file", str(token)])
     assert caught.value.code == 2
     assert "error: " in capsys.readouterr().err
 
@@ -102,13 +103,13 @@ def test_what_is_no_band_is_refused_before_anything_is_asked(
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:10671", "ftp://host", "http://"])
 def test_what_is_no_http_url_is_refused(url: str, token: Path) -> None:
     with pytest.raises(SystemExit) as caught:
-        client.main(["80", "90", "--url", url, "--token-file", str(token)])
+        set_band.main(["80", "90", "--url", url, "--token-file", str(token)])
     assert caught.value.code == 2
 
 
 def failed(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What it says in one line."""
-    assert client.main(words) == 1
+    assert set_band.main(words) == 1
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
@@ -161,7 +162,9 @@ def answering(answer: bytes) -> Iterator[str]:
         b"HTTP/1.1 200 OK\r\n\r\n<html>",
         b"HTTP/1.1 200 OK\r\n\r\n[]",
         b'HTTP/1.1 200 OK\r\n\r\n{"source": "settings"}',
-        b'HTTP/1.1 200 OK\r\n\r\n{"source": "x", "min": "a", "max": 1}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"source": "x", "min": 1, "max": 2}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"source": "control", "min": "a", "max": 1}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"source": "control", "min": 2, "max": 1}',
         b"HTTP/1.1 200 OK\r\n\r\n\xff",
         b"HTTP/1.1 404 Not Found\r\n\r\nno",
         b"HTTP/1.1 307 Elsewhere\r\nLocation: http://192.0.2.1/\r\n\r\n",
@@ -177,3 +180,19 @@ def test_an_answer_that_is_none_of_ours_is_told_in_a_line(
 def test_nobody_there_is_told_in_a_line(token: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = failed(["80", "90", "--url", "http://127.0.0.1:1", "--token-file", str(token)], capsys)
     assert "Connection refused" in line
+
+
+def test_a_client_reads_and_changes_what_is_in_force(cell: SetpointCell, url: str) -> None:
+    client = ControlClient(url, TOKEN)
+    assert client.read() == Setpoint(Band(0.6, 0.7))
+    assert client.set_band(Band(0.2, 0.575)) == Setpoint(Band(0.2, 0.575), "control")
+    assert client.set_effort(0.25) == Setpoint(None, "control", effort=0.25)
+    assert cell.read().effort == 0.25
+    assert client.withdraw() == Setpoint(Band(0.6, 0.7))
+
+
+def test_a_client_raises_a_sentence(url: str) -> None:
+    with pytest.raises(ControlError, match=f"{url}: 401 Unauthorized: The header must be"):
+        ControlClient(url, "another token").read()
+    with pytest.raises(ControlError, match=r"http://127.0.0.1:1: .*refused"):
+        ControlClient("http://127.0.0.1:1", TOKEN).withdraw()

@@ -71,9 +71,9 @@ def _aside(words: list[str]) -> int | None:
 
             return preview.main(rest)
         case ["set", *rest]:
-            from loadband import client  # noqa: PLC0415 - likewise
+            from loadband import set_band  # noqa: PLC0415 - likewise
 
-            return client.main(rest)
+            return set_band.main(rest)
     return None
 
 
