@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -94,7 +95,7 @@ def call(application: WSGIApplication, path: str, method: str = "GET", **headers
 
 
 @contextlib.contextmanager
-def serving(application: WSGIApplication, host: str = "127.0.0.1", **options: float) -> Iterator[Server]:
+def serving(application: WSGIApplication, host: str = "127.0.0.1", **options: Any) -> Iterator[Server]:
     server = Server.open(application, host, 0, **options)
     server.start()
     try:

@@ -38,7 +38,8 @@ CLOSE_SECONDS = 0.9
 _POLL_SECONDS = 1.0
 _THREADS = 4
 _MAX_HEADER_BYTES = 8192
-_MAX_BODY_BYTES = 4096
+MAX_BODY = 4096
+"""Bytes of a request's body, if the application needs no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +83,42 @@ class ListenError(Exception):
     """An address can't be listened on; the message is one sentence that names it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a client may take; see `Server.open`."""
+
+    exchange_seconds: float
+    max_body: int
+
+
 class Server:
     """Serves a WSGI application from threads of its own; made by `open`.
 
     Args:
         application: what answers.
         listening: a bound and listening TCP socket; owned from now on.
-        exchange_seconds: what one connection has, from connecting to the last byte of its answer, > 0.
+        limits: what a client may take.
     """
 
-    def __init__(self, application: WSGIApplication, listening: socket.socket, exchange_seconds: float) -> None:
+    def __init__(self, application: WSGIApplication, listening: socket.socket, limits: _Limits) -> None:
         _quieten()
         self.address = _url(listening)
         """The URL for a client on this machine: `http://host:port`."""
         self._stop = threading.Event()
         self._dispatcher = _Dispatcher()
         self._map: dict[int, wasyncore.dispatcher] = {}
-        self._listener = _Listener(application, listening, self._map, self._dispatcher, exchange_seconds)
+        self._listener = _Listener(application, listening, self._map, self._dispatcher, limits)
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
     @classmethod
     def open(
-        cls, application: WSGIApplication, host: str, port: int, *, exchange_seconds: float = EXCHANGE_SECONDS
+        cls,
+        application: WSGIApplication,
+        host: str,
+        port: int,
+        *,
+        exchange_seconds: float = EXCHANGE_SECONDS,
+        max_body: int = MAX_BODY,
     ) -> Self:
         """Bind and listen; nothing is answered before `start`.
 
@@ -112,6 +127,7 @@ class Server:
             host: name or address, IPv6 without brackets; `::` listens on IPv4 too.
             port: 0..65535; 0 takes a free one, which `address` names.
             exchange_seconds: what one connection has, from connecting to the last byte of its answer, > 0.
+            max_body: bytes of a request's body; a longer one is refused with 413.
 
         Raises:
             ListenError: if the address can't be had: a taken port, a bad address, a port that needs rights.
@@ -123,7 +139,7 @@ class Server:
             listening = socket.create_server((address, port, *rest), family=family, backlog=1024, dualstack_ipv6=both)
         except (OSError, UnicodeError) as error:
             raise ListenError(f"cannot listen on {_host_port(host, port)}: {_reason(error)}") from error
-        return cls(application, listening, exchange_seconds)
+        return cls(application, listening, _Limits(exchange_seconds, max_body))
 
     def start(self) -> None:
         """Start to answer. A failure of the serving thread reaches `threading.excepthook`."""
@@ -194,9 +210,9 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
         listening: socket.socket,
         dispatchers: dict[int, wasyncore.dispatcher],
         tasks: ThreadedTaskDispatcher,
-        exchange_seconds: float,
+        limits: _Limits,
     ) -> None:
-        self._exchange_seconds = exchange_seconds
+        self._exchange_seconds = limits.exchange_seconds
         adjustments = Adjustments(
             sockets=[listening],
             asyncore_use_poll=True,
@@ -204,7 +220,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
             # Clients that make us wait never reach it, since they make room; it bounds those that all want answers.
             connection_limit=2 * CONNECTIONS,
             max_request_header_size=_MAX_HEADER_BYTES,
-            max_request_body_size=_MAX_BODY_BYTES,
+            max_request_body_size=limits.max_body,
             # Beyond these, waitress writes temporary files, and the root file system may be read-only: never reached.
             inbuf_overflow=1 << 30,
             outbuf_overflow=1 << 30,

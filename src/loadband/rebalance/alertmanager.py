@@ -1,0 +1,272 @@
+"""Alertmanager: what its API answers, a server of our own, and who receives its notifications."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import httpx
+import yaml
+
+from loadband import serving
+from loadband.rebalance import shipped
+from loadband.rebalance.programs import Program, find, free_port, wait_for
+from loadband.rebalance.prometheus import ASK_SECONDS, START_SECONDS, Labels, instant
+from loadband.serving import Answer, respond
+
+MAX_BODY = 1 << 22
+"""Bytes of a notification: hundreds of alerts take some hundred KiB."""
+TEST_LOAD = "test-load"
+"""The shipped configuration's receiver of alerts about test load."""
+
+
+class AlertmanagerError(OSError):
+    """Alertmanager doesn't answer, or refuses; the message names the URL and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAlert:
+    """An alert that Alertmanager knows."""
+
+    labels: Labels
+    fingerprint: str
+    starts: float
+    ends: float
+    """Seconds since the epoch; while it fires: when it will count as resolved if it isn't heard of again."""
+
+
+class Client:
+    """The HTTP API of an Alertmanager, version 2.
+
+    Args:
+        url: where it is: `http://host:port`, and a path if it has one.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(timeout=ASK_SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _get(self, path: str) -> Any:
+        where = f"{self.url}/api/v2/{path}"
+        try:
+            answer = self._http.get(where)
+            if answer.is_error:
+                raise AlertmanagerError(f"{where}: {answer.status_code}: {answer.text[:200]}")
+            return answer.json()
+        except httpx.HTTPError as error:
+            raise AlertmanagerError(f"{where}: {error}") from error
+        except ValueError:
+            raise AlertmanagerError(f"{where}: no JSON") from None
+
+    def is_ready(self) -> bool:
+        """Whether it serves."""
+        try:
+            return self._http.get(f"{self.url}/-/ready").is_success
+        except httpx.HTTPError:
+            return False
+
+    def version(self) -> str:
+        """Its version.
+
+        Raises:
+            AlertmanagerError: it doesn't answer.
+        """
+        return str(self._get("status").get("versionInfo", {}).get("version", ""))
+
+    def alerts(self) -> list[KnownAlert]:
+        """The alerts that it knows as firing, silenced and inhibited ones included.
+
+        Raises:
+            AlertmanagerError: it doesn't answer.
+        """
+        return [
+            KnownAlert(alert["labels"], alert["fingerprint"], instant(alert["startsAt"]), instant(alert["endsAt"]))
+            for alert in self._get("alerts")
+        ]
+
+
+class Server:
+    """An Alertmanager of our own, on the loopback address.
+
+    Args:
+        folder: empty; all that it writes is in it.
+        webhook: the URL that gets the notifications about test load.
+        faster: how many times faster than shipped everything happens, > 0.
+
+    Raises:
+        MissingError: Alertmanager isn't installed.
+    """
+
+    def __init__(self, folder: Path, webhook: str, faster: float) -> None:
+        self._program = find("prometheus-alertmanager", "prometheus-alertmanager", "alertmanager")
+        self._folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.address}"
+        self.process: Program | None = None
+        self.config = shipped.shorten(yaml.safe_load(shipped.path("alertmanager.yml").read_text()), faster)
+        (receiver,) = (one for one in self.config["receivers"] if one["name"] == TEST_LOAD)
+        receiver["webhook_configs"] = [{"url": webhook}]
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready.
+
+        Raises:
+            ProgramError: it ended, with its last words.
+            TimeoutError: it isn't ready in time.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        config = self._folder / "alertmanager.yml"
+        config.write_text(yaml.safe_dump(self.config))
+        command = [
+            self._program,
+            f"--config.file={config}",
+            f"--storage.path={self._folder}/data",
+            f"--web.listen-address={self.address}",
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        ]
+        with ExitStack() as stack, Client(self.url) as client:
+            process = stack.enter_context(Program(command, self._folder / "alertmanager.log"))
+            wait_for(client.is_ready, START_SECONDS, "Alertmanager to be ready", process)
+            self.process = process
+            stack.pop_all()
+
+    def stop(self) -> None:
+        """End it; may be called at any time, and more than once."""
+        if self.process is not None:
+            self.process.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def group_wait(self) -> float:
+        """Seconds until the first notification about a host."""
+        return shipped.seconds(self._route["group_wait"])
+
+    @property
+    def group_interval(self) -> float:
+        """Seconds from one notification about a host to the next."""
+        return shipped.seconds(self._route["group_interval"])
+
+    @property
+    def _route(self) -> Mapping[str, Any]:
+        (route,) = (one for one in self.config["route"]["routes"] if one["receiver"] == TEST_LOAD)
+        return dict(route)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One alert in what Alertmanager sent."""
+
+    at: float
+    """When it arrived, seconds since the epoch."""
+    fires: bool
+    labels: Labels
+    annotations: Labels
+    starts: float
+    ends: float | None
+    """Seconds since the epoch; None while it fires."""
+    fingerprint: str
+
+
+class PayloadError(ValueError):
+    """The body of a notification isn't one; the message says where."""
+
+
+def parse(at: float, payload: object) -> tuple[Notification, ...]:
+    """The alerts in the body of a notification, version 4 of the webhook's format; unknown keys are no error.
+
+    Args:
+        at: when it arrived, seconds since the epoch.
+        payload: as JSON has it.
+
+    Raises:
+        PayloadError: a key that is needed is missing or not what it must be.
+    """
+    alerts = payload.get("alerts") if isinstance(payload, dict) else None
+    if not isinstance(alerts, list):
+        raise PayloadError('must be an object with a list "alerts"')
+    return tuple(_notification(at, f"alerts[{index}]", alert) for index, alert in enumerate(alerts))
+
+
+def _notification(at: float, place: str, alert: object) -> Notification:
+    if not isinstance(alert, dict):
+        raise PayloadError(f"{place} must be an object")
+    fires = alert.get("status") == "firing"
+    try:
+        starts, ends = instant(alert["startsAt"]), None if fires else instant(alert["endsAt"])
+    except (KeyError, TypeError, ValueError):
+        raise PayloadError(f"{place} must have the times startsAt and, once it is resolved, endsAt") from None
+    return Notification(
+        at,
+        fires,
+        _texts(place, "labels", alert),
+        _texts(place, "annotations", alert),
+        starts,
+        ends,
+        str(alert.get("fingerprint", "")),
+    )
+
+
+def _texts(place: str, key: str, alert: Mapping[str, Any]) -> Labels:
+    value = alert.get(key, {})
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise PayloadError(f"{place}.{key} must be an object of strings")
+    return value
+
+
+class Receiver:
+    """A webhook for Alertmanager, on the loopback address. It answers 200 only to what was understood and handed over.
+
+    Args:
+        take: gets the time of arrival and the body of each notification, in a thread of the server.
+    """
+
+    def __init__(self, take: Callable[[float, Mapping[str, Any]], None]) -> None:
+        self._take = take
+        self._server = serving.Server.open(self._application, "127.0.0.1", 0, max_body=MAX_BODY)
+        self.url = f"{self._server.address}/"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+
+    def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return respond(self._answer(environ), environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment) -> Answer:
+        arrived = time.time()
+        if environ["REQUEST_METHOD"] != "POST":
+            return Answer.of_text("only POST is served here", HTTPStatus.METHOD_NOT_ALLOWED, Allow="POST")
+        try:
+            payload = json.loads(environ["wsgi.input"].read())
+            parse(arrived, payload)
+        except (ValueError, RecursionError) as error:
+            return Answer.of_text(f"not a notification: {error}", HTTPStatus.BAD_REQUEST)
+        self._take(arrived, payload)
+        return Answer.of_text("taken")

@@ -1,0 +1,275 @@
+"""Prometheus: what its HTTP API answers, and a server of our own with the shipped configuration, made faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from loadband.rebalance import shipped
+from loadband.rebalance.programs import Program, find, free_port, wait_for
+
+ASK_SECONDS = 5.0
+START_SECONDS = 30.0
+RESEND_SECONDS = 60.0
+"""Prometheus' default of --rules.alert.resend-delay: from one notification of a firing alert to the next."""
+
+_TARGETS = "targets/run.yaml"
+
+Labels = Mapping[str, str]
+
+
+class PrometheusError(OSError):
+    """Prometheus doesn't answer, or refuses; the message names the URL, what was asked, and what it said."""
+
+
+def instant(text: str) -> float:
+    """Seconds since the epoch of a time as Prometheus and Alertmanager write it (RFC 3339).
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    return datetime.fromisoformat(text).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAlert:
+    """An alert that is pending or firing."""
+
+    labels: Labels
+    fires: bool
+    since: float
+    """When it became pending, seconds since the epoch."""
+
+    @property
+    def name(self) -> str:
+        """Its `alertname`."""
+        return self.labels.get("alertname", "")
+
+
+class Client:
+    """The HTTP API of a Prometheus, version 1.
+
+    Args:
+        url: where it is: `http://host:port`, and a path if it has one.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        # No proxy of the environment stands between this machine and itself.
+        self._http = httpx.Client(timeout=ASK_SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _get(self, path: str, **parameters: str) -> Any:
+        where = f"{self.url}/api/v1/{path}"
+        try:
+            answer = self._http.get(where, params=parameters)
+            document = answer.json()
+        except httpx.HTTPError as error:
+            raise PrometheusError(f"{where}: {error}") from error
+        except ValueError:
+            raise PrometheusError(f"{where}: {answer.status_code}, and no JSON") from None
+        if not isinstance(document, dict) or document.get("status") != "success":
+            said = document.get("error") if isinstance(document, dict) else document
+            asked = f" {parameters['query']}" if "query" in parameters else ""
+            raise PrometheusError(f"{where}{asked}: {said}")
+        return document["data"]
+
+    def is_ready(self) -> bool:
+        """Whether it serves."""
+        try:
+            return self._http.get(f"{self.url}/-/ready").is_success
+        except httpx.HTTPError:
+            return False
+
+    def version(self) -> str:
+        """Its version.
+
+        Raises:
+            PrometheusError: it doesn't answer.
+        """
+        return str(self._get("status/buildinfo").get("version", ""))
+
+    def query(self, expression: str, at: float | None = None) -> list[tuple[Labels, float]]:
+        """Labels and value of each sample of an instant query; a scalar has no labels.
+
+        Args:
+            expression: PromQL.
+            at: seconds since the epoch; None: now.
+
+        Raises:
+            PrometheusError: it refuses, or doesn't answer.
+        """
+        data = self._get("query", query=expression, **({} if at is None else {"time": f"{at:.3f}"}))
+        if data["resultType"] == "scalar":
+            return [({}, float(data["result"][1]))]
+        return [(sample["metric"], float(sample["value"][1])) for sample in data["result"]]
+
+    def range(self, expression: str, start: float, end: float, step: float) -> list[tuple[Labels, list[list[float]]]]:
+        """Labels and points (time, value) of each series of a range query.
+
+        Args:
+            expression: PromQL.
+            start: seconds since the epoch.
+            end: likewise.
+            step: seconds from one point to the next.
+
+        Raises:
+            PrometheusError: it refuses, or doesn't answer.
+        """
+        data = self._get("query_range", query=expression, start=f"{start:.3f}", end=f"{end:.3f}", step=f"{step:.3f}")
+        return [
+            (series["metric"], [[float(at), float(value)] for at, value in series["values"]])
+            for series in data["result"]
+        ]
+
+    def alerts(self) -> list[ActiveAlert]:
+        """The alerts that are pending or firing now.
+
+        Raises:
+            PrometheusError: it doesn't answer.
+        """
+        return [
+            ActiveAlert(alert["labels"], alert["state"] == "firing", instant(alert["activeAt"]))
+            for alert in self._get("alerts")["alerts"]
+        ]
+
+    def rules(self) -> list[Mapping[str, Any]]:
+        """The rules of all groups, as the API gives them, each with its group's `interval` (seconds) added.
+
+        Raises:
+            PrometheusError: it doesn't answer.
+        """
+        return [
+            {**rule, "interval": float(group["interval"])}
+            for group in self._get("rules")["groups"]
+            for rule in group["rules"]
+        ]
+
+    def targets(self) -> list[Mapping[str, Any]]:
+        """The active targets, as the API gives them: `labels`, `health`, `lastError`, `scrapeInterval` ...
+
+        Raises:
+            PrometheusError: it doesn't answer.
+        """
+        return list(self._get("targets", state="active")["activeTargets"])
+
+
+class Server:
+    """A Prometheus of our own, on the loopback address.
+
+    Args:
+        folder: empty; all that it writes is in it.
+        alertmanager: `host:port` of the Alertmanager that it notifies.
+        faster: how many times faster than shipped everything happens, > 0.
+
+    Raises:
+        MissingError: Prometheus isn't installed.
+    """
+
+    def __init__(self, folder: Path, alertmanager: str, faster: float) -> None:
+        self._program = find("prometheus", "prometheus")
+        self._folder = folder
+        self._faster = faster
+        self._address = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self._address}"
+        self.process: Program | None = None
+        self.config = shipped.shorten(yaml.safe_load(shipped.path("prometheus.yml").read_text()), faster)
+        self.config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
+        (job,) = self.config["scrape_configs"]
+        del job["dns_sd_configs"]  # compose's names; there is no compose here
+        self.rules = {name: shipped.shorten(document, faster) for name, document in shipped.rules().items()}
+
+    def targets(self, targets: Sequence[tuple[str, Labels]]) -> None:
+        """Have these addresses scraped, each with labels of its own, and no others; at any time."""
+        self._write(_TARGETS, [{"targets": [address], "labels": dict(labels)} for address, labels in targets])
+
+    def _write(self, name: str, document: Any) -> None:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(yaml.safe_dump(document))
+        part.rename(path)  # Prometheus may look at any time
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready.
+
+        Raises:
+            ProgramError: it ended, with its last words.
+            TimeoutError: it isn't ready in time.
+        """
+        self._write("prometheus.yml", self.config)
+        if not (self._folder / _TARGETS).exists():
+            self.targets([])  # Prometheus watches the folder, which has to be there when it starts
+        for name, document in self.rules.items():
+            self._write(f"rules/{name}", document)
+        command = [
+            self._program,
+            f"--config.file={self._folder}/prometheus.yml",
+            f"--storage.tsdb.path={self._folder}/data",
+            f"--web.listen-address={self._address}",
+            f"--rules.alert.resend-delay={round(1000 * RESEND_SECONDS / self._faster)}ms",
+            "--log.level=warn",
+        ]
+        with ExitStack() as stack, Client(self.url) as client:
+            process = stack.enter_context(Program(command, self._folder / "prometheus.log"))
+            wait_for(client.is_ready, START_SECONDS, "Prometheus to be ready", process)
+            self.process = process
+            stack.pop_all()
+
+    def stop(self) -> None:
+        """End it; may be called at any time, and more than once."""
+        if self.process is not None:
+            self.process.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def hold(self, alert: str) -> float:
+        """The `for` of an alert, seconds.
+
+        Raises:
+            LookupError: there is no such alert in the rules.
+        """
+        for rule in self._each_rule():
+            if rule.get("alert") == alert:
+                return shipped.seconds(rule.get("for", "0s"))
+        raise LookupError(f"there is no alert {alert!r} in the shipped rules")
+
+    @property
+    def window(self) -> float:
+        """Over how long the rules average hosts' utilization, seconds."""
+        (rule,) = (rule for rule in self._each_rule() if rule.get("record") == "instance:loadband_cpu:ratio")
+        return shipped.seconds(rule["expr"].partition("[")[2].partition("]")[0])
+
+    def _each_rule(self) -> list[dict[str, Any]]:
+        return [rule for document in self.rules.values() for group in document["groups"] for rule in group["rules"]]
+
+    @property
+    def scrape(self) -> float:
+        """Seconds from one scrape to the next."""
+        return shipped.seconds(self.config["global"]["scrape_interval"])
+
+    @property
+    def evaluation(self) -> float:
+        """Seconds from one evaluation of the rules to the next."""
+        return shipped.seconds(self.config["global"]["evaluation_interval"])
