@@ -36,7 +36,7 @@ class Subject:
     """Number of regulators that the tool starts."""
     meter: Meter
     port: int
-    account: Path
+    burnt: Path
 
 
 class Probe:
@@ -75,7 +75,7 @@ class Cost(Probe):
         if event == "from":
             self._since = time.monotonic()
         elif event == "until":
-            lines = [[float(word) for word in line.split()] for line in self.subject.account.read_text().splitlines()]
+            lines = [[float(word) for word in line.split()] for line in self.subject.burnt.read_text().splitlines()]
             (start, used, burnt), *_, (end, used_last, burnt_last) = [line for line in lines if line[0] >= self._since]
             self.facts["cost"] = 100 * ((used_last - used) - (burnt_last - burnt)) / (end - start)
 

@@ -15,7 +15,7 @@ WINDOW = 1.0
 LOOKS = 20
 """Samples of the target in each window."""
 STARTING = 2
-"""Number of accounts at the start, in which a tool may have processes that aren't known yet."""
+"""Number of readings at the start, in which a tool may have processes that aren't known yet."""
 SHORTEST_ACCOUNT = 0.5
 """Seconds. Over a shorter time, the truncation of CPU times to 10 ms would look like load of other processes."""
 
@@ -27,7 +27,7 @@ Curve = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Usage:
     """CPU-seconds used until a time of the monotonic clock."""
 
     at: float
@@ -57,7 +57,7 @@ class Recording:
     """Lower and upper edge, as ratios."""
     events: Mapping[str, float]
     """Time of each event in monotonic seconds; `start` and `until` are always there."""
-    accounts: Sequence[Account] = ()
+    usage: Sequence[Usage] = ()
     """One at each event, and one every second between."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """What probes measured, in the units of the rows that show it."""
@@ -189,20 +189,18 @@ def tick_error(since: str, until: str) -> Number:
 
 def tool_use(since: str, until: str) -> Number:
     """CPU time that the tool itself used between two events, in percent of the capacity."""
-    return _use(lambda account: account.tool, since, until)
+    return _use(lambda usage: usage.tool, since, until)
 
 
 def neighbour_use(since: str, until: str) -> Number:
     """CPU time that the neighbour got between two events, in percent of the capacity."""
-    return _use(lambda account: account.neighbour, since, until)
+    return _use(lambda usage: usage.neighbour, since, until)
 
 
-def _use(of: Callable[[Account], float], since: str, until: str) -> Number:
+def _use(of: Callable[[Usage], float], since: str, until: str) -> Number:
     def number(recording: Recording) -> float:
         first, *_, last = [
-            account
-            for account in recording.accounts
-            if recording.events[since] <= account.at <= recording.events[until]
+            usage for usage in recording.usage if recording.events[since] <= usage.at <= recording.events[until]
         ]
         return 100 * (of(last) - of(first)) / ((last.at - first.at) * recording.capacity)
 
@@ -244,9 +242,7 @@ def strangers(recording: Recording) -> float:
     nan without a root cgroup.
     """
     pairs = [
-        (first, last)
-        for first, last in pairwise(recording.accounts[STARTING:])
-        if last.at - first.at >= SHORTEST_ACCOUNT
+        (first, last) for first, last in pairwise(recording.usage[STARTING:]) if last.at - first.at >= SHORTEST_ACCOUNT
     ]
     return max(
         (

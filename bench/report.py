@@ -21,7 +21,7 @@ STRANGERS = 5.0
 """Percent of the machine. A run is disturbed if other processes use more in its worst second."""
 
 
-class Mark(Enum):
+class Goal(Enum):
     """Whether a figure meets its goal; only loadband's figures are judged."""
 
     NONE = 0
@@ -34,7 +34,7 @@ class Cell:
     """One figure of one tool."""
 
     text: str
-    mark: Mark = Mark.NONE
+    goal: Goal = Goal.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,15 @@ def _cell(row: Row, tool: str, run: Run | None) -> Cell:
         return Cell("cannot")
     value = run.numbers.get(row.key, float("nan"))
     judged = tool == OURS and row.goal is not None and not isnan(value)
-    return Cell(written(row, value), (Mark.MET if row.met(value) else Mark.MISSED) if judged else Mark.NONE)
+    return Cell(written(row, value), (Goal.MET if row.met(value) else Goal.MISSED) if judged else Goal.NONE)
 
 
 def terminal(results: Results, scenes: Iterable[str]) -> Table:
     """Return the table for the terminal."""
     table = Table("", "goal", *tools_in(results))
-    styles = {Mark.NONE: "", Mark.MET: "green", Mark.MISSED: "bold red"}
+    styles = {Goal.NONE: "", Goal.MET: "green", Goal.MISSED: "bold red"}
     for line in lines(results, scenes):
-        cells = [f"[{styles[cell.mark]}]{cell.text}[/]" if styles[cell.mark] else cell.text for cell in line.cells]
+        cells = [f"[{styles[cell.goal]}]{cell.text}[/]" if styles[cell.goal] else cell.text for cell in line.cells]
         if line.scene:
             table.add_section()
             table.add_row(f"[bold]{line.scene}[/]")
@@ -115,7 +115,7 @@ def missed(results: Results, scenes: Iterable[str] | None = None) -> list[str]:
         found += [
             f"{title}, {line.number}: {cell.text}, the goal is {line.goal}"
             for cell in line.cells
-            if cell.mark is Mark.MISSED
+            if cell.goal is Goal.MISSED
         ]
     return found
 
@@ -128,14 +128,14 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
         pictures: title and file of each picture.
     """
     tools = tools_in(results)
-    marks = {Mark.NONE: "{}", Mark.MET: "{} ✓", Mark.MISSED: "**{} ✗**"}
+    marks = {Goal.NONE: "{}", Goal.MET: "{} ✓", Goal.MISSED: "**{} ✗**"}
     table = [_row("", "", "goal", *tools), _row(*["---"] * (3 + len(tools)))]
     table += [
         _row(
             f"**{line.scene}**" if line.scene else "",
             line.number,
             line.goal,
-            *(marks[cell.mark].format(cell.text) for cell in line.cells),
+            *(marks[cell.goal].format(cell.text) for cell in line.cells),
         )
         for line in lines(results)
     ]

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 
-from bench.accounts import Accounts, family
 from bench.groups import limited
 from bench.helpers import Helper
 from bench.meter import Meter
@@ -23,6 +22,7 @@ from bench.probes import Cost, Subject
 from bench.recording import Recording
 from bench.scenes import Scene
 from bench.tools import Launch, Task, Tool, environment
+from bench.usage import UsageMeter, family
 
 END_SECONDS = 5.0
 """Seconds that a tool has to end before it is killed."""
@@ -39,7 +39,7 @@ class ToolFailedError(Exception):
     """A tool ended when it should have run; the message is its last output."""
 
 
-def task_of(scene: Scene, port: int = 0, account: Path | None = None, profile: Path = Path("profile.toml")) -> Task:
+def task_of(scene: Scene, port: int = 0, burnt: Path | None = None, profile: Path = Path("profile.toml")) -> Task:
     """Return what a scene asks of a tool."""
     return Task(
         band=scene.band,
@@ -48,7 +48,7 @@ def task_of(scene: Scene, port: int = 0, account: Path | None = None, profile: P
         pinned=scene.cpu is not None,
         workers=scene.workers,
         port=port,
-        account=account,
+        burnt=burnt,
         slices=scene.slices,
         latch=scene.latch,
         profile=profile if scene.track else None,
@@ -70,8 +70,8 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadband-bench-")))
-        account = directory / "account"
-        task = task_of(scene, _free_port(), account if scene.probe is Cost else None, directory / "profile.toml")
+        burnt = directory / "burnt"
+        task = task_of(scene, _free_port(), burnt if scene.probe is Cost else None, directory / "profile.toml")
         launch = tool.launch(task)
         group = stack.enter_context(limited(scene.quota)) if scene.quota else None
         # An interruption may come while a process starts, before anything could end it.
@@ -89,22 +89,22 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         if scene.track:
             scene.track.write(directory, begins=time.time())
         running = stack.enter_context(_running(Launch(command, launch.environment), directory / "stderr"))
-        accounts = stack.enter_context(Accounts(running.pid, neighbour.pid if neighbour else None))
+        usage = stack.enter_context(UsageMeter(running.pid, neighbour.pid if neighbour else None))
         run = _Run(running, directory / "stderr", tick)
         if scene.acts[0].event == "start" and len(scene.acts) == 1:
             run.watch_first_burn()
         # The tool's server may still be starting: probes don't ask it before the first measured act.
-        probe = scene.probe(Subject(running.pid, scene.slices, meter, task.port, account))
+        probe = scene.probe(Subject(running.pid, scene.slices, meter, task.port, burnt))
         stack.callback(probe.close)
         for act in scene.acts:
             run.happens(act.event)
             if act.neighbour is not None and neighbour:
                 neighbour.go() if act.neighbour else neighbour.leave()
             probe.at(act.event)
-            accounts.look_around()
-            accounts.take()
+            usage.look_around()
+            usage.take()
             run.wait(act.lasts(seconds))
-        accounts.take()
+        usage.take()
         run.happens("until")
         probe.at("until")
         if track := scene.track:
@@ -119,7 +119,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         cpus=os.cpu_count() or 1,
         band=(scene.band[0] / 100, scene.band[1] / 100),
         events=run.events,
-        accounts=tuple(accounts.taken),
+        usage=tuple(usage.taken),
         facts={**probe.facts, "memory": memory},
         shares=probe.curves,
         asked=(lambda at: track.target(at - begins)) if track else None,

@@ -33,8 +33,8 @@ class Task:
     """Number of threads or processes that burn; None lets the tool choose."""
     port: int = 0
     """A free port, for a tool that serves metrics."""
-    account: Path | None = None
-    """File for the cost of burning; see `bench.account`."""
+    burnt: Path | None = None
+    """File for the CPU time of the burn calls; see `bench.burning`."""
     slices: int = 1
     """Number of regulators that share the work."""
     latch: float | None = None
@@ -105,8 +105,8 @@ def _loadband(task: Task) -> Launch:
         **({"LATCH": f"{task.latch:g}s"} if task.latch else {}),
     }
     command = [LOADBAND]
-    if task.account:
-        command = [sys.executable, "-m", "bench.account", str(task.account)]
+    if task.burnt:
+        command = [sys.executable, "-m", "bench.burning", str(task.burnt)]
     elif task.slices > 1:
         command = [sys.executable, "-m", "bench.slices", str(task.slices)]
     return Launch(command, {f"LOADBAND_{name}": value for name, value in settings.items()})

@@ -13,7 +13,7 @@ from unittest import mock
 from plant import Burner, Plant
 from sensor_roots import copy
 
-from loadband.controller import Adaptive
+from loadband.controller import Adaptive, Controller
 from loadband.quantities import Band, Scope, Setpoint, Snapshot
 from loadband.regulator import Regulator, lease_of
 from loadband.sensor import files, open_sensor
@@ -57,7 +57,7 @@ class FiledPlant:
         sensor = open_sensor(scope, None, self.root)
         cell = SetpointCell(Setpoint(BAND))
         clock = self.plant.clock
-        self.loop = Regulator(sensor, Adaptive(), self.burner, cell, interval=0.1, scope=scope, clock=clock)
+        self.loop = Regulator(sensor, Controller(Adaptive()), self.burner, cell, interval=0.1, scope=scope, clock=clock)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -8,8 +8,9 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from loadband.controller import Adaptive, Controller
+from loadband.controller import Adaptive, Controller, Law
 from loadband.quantities import Band, Command, Sample, Scope, Setpoint, Snapshot
 from loadband.regulator import Clock, Regulator, lease_of
 from loadband.sensor import UnreadableError
@@ -151,7 +152,7 @@ class Burner:
 def regulator(
     plant: Plant,
     band: Band | SetpointCell = Band(0.6, 0.7),
-    controller: Controller = Adaptive(),
+    law: Law[Any] = Adaptive(),
     *,
     interval: float = 0.1,
     reach: float | None = None,
@@ -163,7 +164,7 @@ def regulator(
     plant.burners.append(burner)
     loop = Regulator(
         burner,
-        controller,
+        Controller(law),
         burner,
         band if isinstance(band, SetpointCell) else SetpointCell(Setpoint(band)),
         interval=interval,

@@ -25,7 +25,7 @@ from bench.groups import CannotError, limited
 from bench.helpers import Helper
 from bench.machine import Busy
 from bench.meter import Mark
-from bench.recording import Account, Recording
+from bench.recording import Recording, Usage
 from bench.results import Results, Run
 from bench.scenes import EDGE, LEAD, SCENES, Act, Row
 from bench.stage import play, task_of
@@ -44,7 +44,7 @@ def recorded(
     seconds: float,
     events: dict[str, float] | None = None,
     ticks_factor: float = 1.0,
-    accounts: tuple[Account, ...] = (),
+    usage: tuple[Usage, ...] = (),
 ) -> Recording:
     """Marks of two CPUs that are as busy as a function of time says."""
     marks, busy = [], 0.0
@@ -60,7 +60,7 @@ def recorded(
         cpus=CPUS,
         band=(0.6, 0.7),
         events={"start": 0.0, "from": 0.0, "until": seconds} | (events or {}),
-        accounts=accounts,
+        usage=usage,
     )
 
 
@@ -98,11 +98,11 @@ def test_ticks_are_held_against_the_truth() -> None:
 
 
 def test_who_used_what_is_told_apart() -> None:
-    accounts = tuple(
-        Account(at=at, tool=0.2 * at, neighbour=1.0 * at, all_ours=1.3 * at, tasks=1.3 * at + 1.0 * (at >= 6))
+    usage = tuple(
+        Usage(at=at, tool=0.2 * at, neighbour=1.0 * at, all_ours=1.3 * at, tasks=1.3 * at + 1.0 * (at >= 6))
         for at in map(float, range(11))
     )
-    seen = recorded(lambda _: 0.65, 10, accounts=accounts)
+    seen = recorded(lambda _: 0.65, 10, usage=usage)
     assert recording.tool_use("from", "until")(seen) == pytest.approx(10)
     assert recording.neighbour_use("from", "until")(seen) == pytest.approx(50)
     assert recording.strangers(seen) == pytest.approx(50), "one CPU of two for one second"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plant import Plant, regulator, run
 
-from loadband.controller import MAX_WORKERS, Adaptive, Controller, ControlState, Step, judge
+from loadband.controller import MAX_WORKERS, Adaptive, AdaptiveMemory, Law, Step, judge
 from loadband.quantities import Band, Command, Reading, Setpoint, State, Steal
 
 BAND = Band(0.6, 0.7)
@@ -64,7 +66,7 @@ def bands(draw: st.DrawFn) -> Band:
 @pytest.mark.parametrize("law", [Adaptive(), Adaptive(workers=3), Adaptive(steal=Steal.BUSY), Step(workers=10)])
 @given(readings=st.lists(readings(), min_size=1, max_size=20), band=bands())
 def test_effort_is_always_within_reach_and_what_the_workers_can_carry(
-    law: Controller, readings: list[Reading], band: Band
+    law: Law[Any], readings: list[Reading], band: Band
 ) -> None:
     state = law.start()
     for each in readings:
@@ -73,12 +75,12 @@ def test_effort_is_always_within_reach_and_what_the_workers_can_carry(
         assert 0 <= command.workers <= MAX_WORKERS
         assert command.effort <= command.workers + 1e-12
         assert 0 <= command.duty <= 1 + 1e-12
-        assert math.isfinite(state.effort)
+        assert all(math.isfinite(value) for value in dataclasses.astuple(state))
 
 
 @given(each=readings(), band=bands())
 def test_others_beyond_doubt_above_the_band_bring_effort_to_zero_at_once(each: Reading, band: Band) -> None:
-    _, command = Adaptive().step(ControlState(effort=each.reach), each, Setpoint(band))
+    _, command = Adaptive().step(AdaptiveMemory(effort=each.reach), each, Setpoint(band))
     if each.other - each.uncertainty > band.high:
         assert command.effort == 0
 
@@ -92,8 +94,8 @@ def test_gain_is_in_proportion_to_our_share_of_the_busy_time() -> None:
 
 def test_stolen_time_counts_only_when_it_is_said_to_be_busy() -> None:
     stolen = reading(own=0.5, steal=0.15)
-    idle, _ = Adaptive(steal=Steal.IDLE).step(ControlState(1.0), stolen, Setpoint(BAND))
-    busy, _ = Adaptive(steal=Steal.BUSY).step(ControlState(1.0), stolen, Setpoint(BAND))
+    idle, _ = Adaptive(steal=Steal.IDLE).step(AdaptiveMemory(1.0), stolen, Setpoint(BAND))
+    busy, _ = Adaptive(steal=Steal.BUSY).step(AdaptiveMemory(1.0), stolen, Setpoint(BAND))
     assert idle.effort > 1.0
     assert busy.effort == pytest.approx(1.0)
 
@@ -198,7 +200,7 @@ def test_step_law_reaches_the_band_slowly() -> None:
         (reading(own=0.65), Command(2, 1.3), State.HOLDING, "65.0 %"),
         (reading(own=0.50), Command(2, 1.3), State.SETTLING, "below the band of 60..70 %"),
         (reading(own=0.80), Command(2, 1.3), State.SETTLING, "above the band of 60..70 %"),
-        (reading(other=0.80), Command(2, 0.0), State.YIELDING, "others alone take 80.0 %"),
+        (reading(other=0.80), Command(2, 0.0), State.YIELDING, "others alone use 80.0 %"),
         (reading(other=0.65), Command(2, 0.0), State.HOLDING, "65.0 %"),
         (reading(own=0.25, reach=0.5), Command(1, 0.5, at_limit=True), State.SATURATED, "0.50 of 2.00 CPUs"),
         (reading(own=0.65), Command(2, 2.0, at_limit=True), State.HOLDING, "in the band"),

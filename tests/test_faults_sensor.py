@@ -128,7 +128,7 @@ def test_three_in_a_row_silence_it_and_whole_ones_bring_it_back(
         assert machine.burner.effort == 0
         verdict = machine.snapshot.verdict
         assert verdict.state is State.FAILSAFE
-        assert verdict.why.startswith("no trustworthy reading, so we burn nothing: ")
+        assert verdict.why.startswith("no trustworthy reading, so nothing is burnt: ")
         assert machine.snapshot.utilization is None
         machine.run(3)
         assert machine.burner.effort == 0

@@ -122,7 +122,7 @@ def test_a_size_that_cannot_be_kept_is_said_so() -> None:
     plant = narrow._sensor.plant  # type: ignore[attr-defined] # the plant behind the sensor
     run(plant, narrow, 5, seen)
     assert last(seen).command.effort == 0.5
-    assert "our reach is less" in last(seen).verdict.why
+    assert "its reach is smaller" in last(seen).verdict.why
 
 
 @pytest.mark.parametrize(("band", "effort"), [(None, None), (BAND, 0.5), (None, -1.0)])

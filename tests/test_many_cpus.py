@@ -10,7 +10,7 @@ import pytest
 from filed_plant import BAND, filed_plant
 from plant import Burner
 
-from loadband import workers as account
+from loadband import workers
 from loadband.quantities import Command, Scope, State
 from loadband.workers import Workers
 
@@ -38,7 +38,7 @@ class Both:
 def test_a_cycle_costs_at_most_five_milliseconds(cpus: int, scope: Scope, tmp_path: Path) -> None:
     costs = []
     with filed_plant(tmp_path, cpus, scope) as machine:
-        threads = Workers(lease=60, burner=lambda: account.Burner(burst=lambda _: None))
+        threads = Workers(lease=60, burner=lambda: workers.Burner(burst=lambda _: None))
         machine.loop._workers = Both(machine.burner, threads)
         try:
             machine.run(3)

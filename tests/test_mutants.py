@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadband.controller import Adaptive, ControlState
+from loadband.controller import Adaptive, AdaptiveMemory
 from loadband.quantities import Band, Reading, Sample, Setpoint
 from loadband.sensor import difference
 from loadband.sensor.procstat import ProcStat
@@ -38,5 +38,5 @@ def test_inside_the_band_a_command_that_others_keep_us_from_carrying_out_is_not_
     crowded = Reading(
         at=1.0, dt=0.1, capacity=2.0, reach=2.0, own=0.3, other=0.3, steal=0.0, idle=0.4, uncertainty=0.05
     )
-    _, command = Adaptive().step(ControlState(1.0, 2, own=0.3, busy=0.6), crowded, Setpoint(Band(0.55, 0.75)))
+    _, command = Adaptive().step(AdaptiveMemory(1.0, own=0.3, busy=0.6), crowded, Setpoint(Band(0.55, 0.75)))
     assert command.effort >= 1.0

@@ -13,7 +13,7 @@ from loadband.quantities import Band, Scope, Setpoint, Steal
 from loadband.settings import (
     DECLARATIONS,
     Asked,
-    Law,
+    LawName,
     Loaded,
     LogFormat,
     LogLevel,
@@ -56,7 +56,7 @@ def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
         latch=None,
         profile=None,
         scope=Scope.HOST,
-        controller=Law.ADAPTIVE,
+        controller=LawName.ADAPTIVE,
         interval=0.1,
         workers=None,
         step=1,
@@ -103,7 +103,7 @@ def test_no_setting_has_a_name_that_kubernetes_may_give_to_a_service_link() -> N
     [
         ("SCOPE", "cpuset", Scope.CPUSET),
         ("SCOPE", "Container", Scope.CONTAINER),
-        ("CONTROLLER", "step", Law.STEP),
+        ("CONTROLLER", "step", LawName.STEP),
         ("INTERVAL", "50ms", 0.05),
         ("INTERVAL", "0.1", 0.1),
         ("INTERVAL", "5", 5.0),
@@ -289,7 +289,7 @@ def test_a_flag_without_its_value_is_told_with_what_is_allowed() -> None:
 def test_the_five_numbers_override_variables_and_select_the_step_law() -> None:
     result = loaded(["40", "50%", "10", "2", "20"], {"LOADBAND_CONTROLLER": "adaptive", "LOADBAND_MIN": "x"})
     assert (result.settings.setpoint.band, result.settings.workers, result.settings.step) == (Band(0.4, 0.5), 10, 2)
-    assert (result.settings.controller, result.settings.sleep) == (Law.STEP, 0.02)
+    assert (result.settings.controller, result.settings.sleep) == (LawName.STEP, 0.02)
     told = {name for name, origin in origins(result).items() if origin is Origin.NUMBERS}
     assert told == {"MIN", "MAX", "WORKERS", "STEP", "SLEEP_MS", "CONTROLLER"}
     assert result.warnings == ()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from loadband import notify, report
+from loadband import notify, output
 from loadband.commands import say, show
 from loadband.control import Control
 from loadband.controller import Adaptive, Controller, Latch, Step
@@ -23,12 +23,12 @@ from loadband.metrics import Info, registry
 from loadband.playback import Follower, ProfileFile, play
 from loadband.profile import Profile
 from loadband.quantities import Snapshot, State
-from loadband.regulator import WINDOW, Regulator, lease_of
+from loadband.regulator import WINDOW, Decider, Regulator, lease_of
 from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
 from loadband.server import Application
 from loadband.serving import ListenError, Server
 from loadband.setpoint import SetpointCell
-from loadband.settings import REVISION, Asked, Law, Loaded, OnEnd, Settings, help_text, load
+from loadband.settings import REVISION, Asked, LawName, Loaded, OnEnd, Settings, help_text, load
 from loadband.sources import SettingsError
 from loadband.units import Listen
 from loadband.workers import Workers
@@ -99,7 +99,7 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
     settings = loaded.settings
     window = max(WINDOW, settings.interval)
     cell = SetpointCell(play(played[1], window) if played else settings.setpoint)
-    controller, period = _law(settings, reach)
+    controller, period = _controller(settings, reach)
     workers = Workers(lease_of(settings.interval), settings.nice, period)
     regulator = Regulator(
         sensor,
@@ -118,7 +118,7 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
 
     with (
         _server(settings, source, ending) as address,
-        _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as output,
+        _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as writing,
         _control(settings, cell),
         _following(settings, played, cell, window, ending),
         notify.feeding(source),
@@ -132,21 +132,19 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
         ending.ask()
     if ending.failed:
         code = Exit.FAILED
-    if output.is_alive():
+    if writing.is_alive():
         # Blocked for ever by a terminal or pipe that nobody reads; so would the interpreter's own end be.
         os._exit(code)
     return code
 
 
-def _law(settings: Settings, reach: float) -> tuple[Controller, float | None]:
-    """The law, and the period of the workers' turns (seconds) where the law says it."""
-    law: Controller
-    if settings.controller is Law.ADAPTIVE:
-        law, period = Adaptive(settings.steal, settings.workers), None
-    else:
-        law = Step(settings.steal, settings.workers or max(math.ceil(reach), 1), settings.step, settings.sleep)
-        period = law.turn
-    return Latch(law, settings.latch, settings.steal, settings.workers), period
+def _controller(settings: Settings, reach: float) -> tuple[Decider, float | None]:
+    """The law with its memory, and the period of the workers' turns (seconds) if the law sets it."""
+    after, steal, workers = settings.latch, settings.steal, settings.workers
+    if settings.controller is LawName.ADAPTIVE:
+        return Controller(Latch(Adaptive(steal, workers), after, steal, workers)), None
+    law = Step(steal, workers or max(math.ceil(reach), 1), settings.step, settings.sleep)
+    return Controller(Latch(law, after, steal, workers)), law.turn
 
 
 def _exit_code(ending: Ending, snapshot: Snapshot | None) -> Exit:
@@ -236,7 +234,7 @@ def _output(
     """Show or log what happens, from a thread of its own; gives it: in a blocked write it may outlive this."""
     metrics = f"{address}/metrics" if address else None
     stop = threading.Event()
-    file = report.stdout()
+    file = output.stdout()
     if file.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         from loadband import view  # noqa: PLC0415 - costs memory and time that only a terminal is worth
 

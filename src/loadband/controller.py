@@ -1,141 +1,151 @@
 """The laws that decide how much to burn: pure, without a clock and without I/O.
 
-Each law is a value with a `start` state and a `step(state, reading, setpoint) -> (state, command)`. What the state of
-affairs is called is decided apart from them, by `judge`, from the last second as people see it.
+Each law is a value with a memory of its own type: `step(memory, reading, setpoint) -> (memory, command)`. A
+`Controller` holds a law and its memory for the loop. `judge` derives the verdict separately, from the last second.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from loadband.quantities import Band, Command, Reading, Setpoint, State, Steal, Verdict
 
 STEP_TURN = 0.001
-"""CPU-seconds that a worker of the step law burns before it sleeps."""
+"""CPU-seconds that a worker of the step law burns between two sleeps."""
 MAX_WORKERS = 1024
 KEPT = 0.95
-"""Part of a latched size that counts as kept."""
+"""Fraction of a latched size from which it counts as kept."""
+
+
+M = TypeVar("M")
+"""What a law remembers from one cycle to the next: a value of its own type."""
+
+
+class Law(Protocol[M]):
+    """A law of control; a value without state of its own."""
+
+    def start(self, before: M | None = None) -> M:
+        """The memory before the first reading; after a gap, with the memory before it."""
+        ...
+
+    def step(self, memory: M, reading: Reading, setpoint: Setpoint) -> tuple[M, Command]:
+        """Decide what to burn until the next reading; effort is within 0..reach for every input."""
+        ...
+
+
+class Controller(Generic[M]):
+    """A law with its memory; the only thing here that changes.
+
+    Args:
+        law: what decides.
+    """
+
+    def __init__(self, law: Law[M]) -> None:
+        self._law = law
+        self._memory = law.start()
+
+    def step(self, reading: Reading, setpoint: Setpoint) -> Command:
+        """Decide what to burn until the next reading."""
+        self._memory, command = self._law.step(self._memory, reading, setpoint)
+        return command
+
+    def restart(self) -> None:
+        """Forget what a gap makes stale."""
+        self._memory = self._law.start(self._memory)
 
 
 @dataclass(frozen=True, slots=True)
-class ControlState:
-    """What the laws remember from one cycle to the next."""
+class AdaptiveMemory:
+    """What `Adaptive` remembers."""
 
     effort: float = 0.0
     """CPUs commanded."""
-    workers: int = 0
     own: float = 0.0
-    """Our recent use, a ratio, low-passed."""
+    """Recent use of this process, a ratio, low-passed."""
     busy: float = 0.0
-    """Everybody's recent use, a ratio, low-passed: own / busy is our share."""
-    elapsed: float = 0.0
-    """Seconds since the step law last decided."""
-    used: float = 0.0
-    """Utilization times seconds in that time."""
+    """Recent use of all processes, a ratio, low-passed: own / busy is this process's share."""
     trim: float = 0.0
-    """The slow correction of the target, a ratio, that regulators who share a host agree on unspoken."""
-    setpoint: Setpoint | None = None
-    """What the latch is for."""
-    mean_utilization: float | None = None
-    """Low-passed, a ratio; None before the first reading."""
-    mean_own: float = 0.0
-    """Our use, low-passed, CPUs: what a latch freezes."""
-    sought: float | None = None
-    """Seconds in closed loop since the band was entered; None before that."""
-    latched: float | None = None
-    """The frozen size, CPUs."""
-
-
-class Controller(Protocol):
-    """A law of control."""
-
-    def start(self, before: ControlState | None = None) -> ControlState:
-        """The state before the first reading, and after a gap: then with the state before it."""
-        ...
-
-    def step(self, state: ControlState, reading: Reading, setpoint: Setpoint) -> tuple[ControlState, Command]:
-        """Decide what to burn until the next reading; effort is within 0..reach for every input."""
-        ...
+    """The slow correction of the target, a ratio, on which regulators that share a host agree without a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptive:
     """Feed forward through an integral: `effort += g * (target - utilization) * capacity`, limited to 0..reach.
 
-    The plant's gain is known (effort / capacity), so g = 1 would be `target - others` at once; g below that averages
+    The plant's gain is known (effort / capacity), so g = 1 would jump to `target - others` at once; a lower g averages
     the counters' steps and the delay of measuring. The limit is the anti-windup. Settling doesn't depend on the number
     of CPUs.
 
-    g is in proportion to our own share of the busy time, so that the gains of all regulators on one host sum up to the
-    same however many they are. The floors let one that burns nothing yet come in, and one that was crowded out leave.
+    g is proportional to this process's share of the busy time, so that the gains of all regulators on a host have the
+    same sum, however many there are. The floors let in one that burns nothing yet, and let one leave that was crowded
+    out.
 
-    Regulators that share a host share its load as generators share that of a power grid: primary and secondary control
-    (Kundur, Power System Stability and Control, ch. 11). Droop: whoever has more than half of the load aims a little
-    lower, whoever has less a little higher, which makes shares equal. The trim: all see the same error, so a slow
-    integral of it, which leaks so that differences between theirs fade, takes the droop's offset off again. Alone on a
-    host neither does anything.
+    Regulators that share a host share its load as generators share that of a power grid, by primary and secondary
+    control (Kundur, Power System Stability and Control, ch. 11). Droop: one with more than half of the load aims a
+    little lower, one with less a little higher, which makes the shares equal. Trim: all see the same error, so a slow
+    integral of it removes the offset of the droop; it leaks, so that differences between their trims fade. Alone on a
+    host, neither does anything.
     """
 
     steal: Steal = Steal.IDLE
     workers: int | None = None
-    """None: as many as it takes to burn all of the reach."""
+    """None: as many as can burn all of the reach."""
     gain: float = 0.4
-    """Of one regulator alone, for each `PERIOD`."""
+    """g of one regulator alone, per `PERIOD`."""
     floor_up: float = 0.125
     floor_down: float = 0.02
 
     PERIOD = 0.1
-    """Seconds that `gain` and the floors are for; other intervals are converted."""
+    """Seconds that `gain` and the floors refer to; they are converted for other intervals."""
     SHARE_TIME = 0.3
-    """Time constant, seconds, over which our share is averaged."""
+    """Time constant, seconds, over which the share is averaged."""
     MAX_GAIN = 0.8
-    """For long intervals: near 1 a wrong reading would be obeyed wholly."""
+    """Bounds g for long intervals: near 1, a wrong reading would be followed entirely."""
     DROOP = 0.1
-    """Points of utilization by which the target falls, for a point of share."""
+    """Points of utilization by which the target falls per point of share."""
     ALONE = 0.9
-    """Share from which on we count as alone."""
+    """Share from which a regulator counts as alone."""
     FADE = 0.15
-    """Points of share below `ALONE` over which the droop comes in; the trim comes in four times as fast."""
+    """Width of the range of shares below `ALONE` in which the droop sets in; the trim sets in four times as fast."""
     TRIM_GAIN = 40.0
-    """Of the trim in the steady state: what it leaves of an offset is one part in 41."""
+    """Of the trim in the steady state: it leaves one part in 41 of an offset."""
     TRIM_TIME = 8.0
-    """Time constant of its leak, seconds; more for long intervals."""
+    """Time constant of the trim's leak, seconds; more for long intervals."""
     MAX_TRIM_STEP = 0.5
-    """Of the error that one reading adds to the trim: beyond, it would swing."""
+    """The largest part of the error that one reading adds to the trim; more would make it swing."""
     MAX_TRIM = 0.1
 
-    def start(self, before: ControlState | None = None) -> ControlState:  # noqa: ARG002 - a gap makes all of it stale
+    def start(self, before: AdaptiveMemory | None = None) -> AdaptiveMemory:  # noqa: ARG002 - a gap makes all of it stale
         """Nothing burns before there is a reading."""
-        return ControlState()
+        return AdaptiveMemory()
 
-    def step(self, state: ControlState, reading: Reading, setpoint: Setpoint) -> tuple[ControlState, Command]:
-        """See the class; others that are above the band beyond doubt bring the effort to 0 at once."""
+    def step(self, memory: AdaptiveMemory, reading: Reading, setpoint: Setpoint) -> tuple[AdaptiveMemory, Command]:
+        """See the class; if others alone are certainly above the band, effort falls to 0 at once."""
         band = _band(setpoint)
         weight = 1 - math.exp(-reading.dt / self.SHARE_TIME)
-        own = state.own + weight * (reading.own - state.own)
-        busy = state.busy + weight * (reading.own + reading.other - state.busy)
+        own = memory.own + weight * (reading.own - memory.own)
+        busy = memory.busy + weight * (reading.own + reading.other - memory.busy)
         share = min(own / busy, 1.0) if busy > 0 else 1.0
         error = band.target - reading.utilization(self.steal)
-        trim, shift = self._shift(state.trim, share, error, reading.dt)
-        workers = self.workers if self.workers is not None else min(max(math.ceil(reading.reach), 1), MAX_WORKERS)
+        trim, shift = self._shift(memory.trim, share, error, reading.dt)
+        workers = self.workers if self.workers is not None else _enough(reading.reach)
         limit = min(reading.reach, float(workers))
         if reading.others(self.steal) - reading.uncertainty > band.high:
             effort = 0.0
         else:
-            effort = state.effort
+            effort = memory.effort
             if error < band.target - band.high:
-                # Above the band, a command that others kept us from carrying out is only wound up.
+                # Above the band, effort that others kept this process from burning is only wound up.
                 effort = min(effort, reading.own * reading.capacity)
             aim = error + shift
             change = self._gain(share, aim, reading.dt) * aim * reading.capacity
             effort = min(max(effort + change, 0.0), limit)
-        state = ControlState(effort, workers, own, busy, trim=trim)
-        return state, Command(workers, effort, at_limit=effort >= limit)
+        return AdaptiveMemory(effort, own, busy, trim), Command(workers, effort, at_limit=effort >= limit)
 
     def _shift(self, trim: float, share: float, error: float, dt: float) -> tuple[float, float]:
-        """The trim of now, and by how much the target moves for the sake of those who share the host; ratios."""
+        """The new trim, and how far the target moves for the other regulators on the host; ratios."""
         fade = min(max((self.ALONE - share) / self.FADE, 0.0), 1.0)
         weight = min(4 * fade, 1.0)
         step = min(self.TRIM_GAIN * dt / self.TRIM_TIME, self.MAX_TRIM_STEP)
@@ -149,10 +159,21 @@ class Adaptive:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """The ancestor's law: once a second `step` workers more below the band, `step` fewer above it.
+class StepMemory:
+    """What `Step` remembers."""
 
-    A worker's turn burns 1 ms of CPU and then sleeps for `sleep`.
+    workers: int
+    elapsed: float = 0.0
+    """Seconds since the last decision."""
+    used: float = 0.0
+    """Utilization times seconds in that time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The law of the ancestor, the script before loadband: once a second, a few workers more or fewer.
+
+    It adds `step_workers` below the band and removes as many above it. A worker burns 1 ms of CPU and then sleeps.
     """
 
     steal: Steal = Steal.IDLE
@@ -167,108 +188,128 @@ class Step:
 
     @property
     def turn(self) -> float:
-        """Seconds from one turn of a worker to its next."""
+        """Seconds from one turn of a worker to the next."""
         return STEP_TURN + self.sleep
 
-    def start(self, before: ControlState | None = None) -> ControlState:  # noqa: ARG002 - the ancestor had no gaps
+    def start(self, before: StepMemory | None = None) -> StepMemory:  # noqa: ARG002 - the ancestor knew no gaps
         """The initial workers burn from the first cycle on, as the ancestor's did."""
-        return ControlState(workers=self.workers)
+        return StepMemory(self.workers)
 
-    def step(self, state: ControlState, reading: Reading, setpoint: Setpoint) -> tuple[ControlState, Command]:
+    def step(self, memory: StepMemory, reading: Reading, setpoint: Setpoint) -> tuple[StepMemory, Command]:
         """See the class; the number of workers stays within 0..what the reach can carry."""
         band = _band(setpoint)
-        elapsed = state.elapsed + reading.dt
-        used = state.used + reading.utilization(self.steal) * reading.dt
+        elapsed = memory.elapsed + reading.dt
+        used = memory.used + reading.utilization(self.steal) * reading.dt
         duty = STEP_TURN / self.turn
         most = min(math.ceil(reading.reach / duty), MAX_WORKERS)
-        workers = state.workers
-        # A cycle that comes a hair early must not make a second of it two.
+        workers = memory.workers
+        # A cycle that comes a hair early must not make one second two.
         if elapsed >= self.PERIOD - reading.dt / 2:
             utilization = used / elapsed
             workers += self.step_workers * ((utilization < band.low) - (utilization > band.high))
             elapsed = used = 0.0
         workers = min(max(workers, 0), most)
         effort = min(workers * duty, reading.reach)
-        return replace(state, effort=effort, workers=workers, elapsed=elapsed, used=used), Command(
-            workers, effort, at_limit=workers >= most
-        )
+        return StepMemory(workers, elapsed, used), Command(workers, effort, at_limit=workers >= most)
 
 
 @dataclass(frozen=True, slots=True)
-class Latch:
-    """Makes an ordinary load of a fixed size out of a law: it holds the band for a time, then freezes what it burns.
+class LatchMemory(Generic[M]):
+    """What `Latch` remembers."""
 
-    The size is CPU time a second, not duty: it stays on a host that is faster, slower or busier. A change of what is
-    asked for unlatches; a gap or a failure does not. A setpoint that asks for an effort is latched from the start.
+    law: M
+    """What its law remembers."""
+    setpoint: Setpoint | None = None
+    """What it was latched for, or seeks."""
+    workers: int = 0
+    """Of the law's last command; 0 before it."""
+    utilization: float | None = None
+    """Low-passed, a ratio; None before the first reading."""
+    own: float = 0.0
+    """Use of this process, low-passed, CPUs: what a latch freezes."""
+    sought: float | None = None
+    """Seconds in closed loop since the band was first entered; None before that."""
+    latched: float | None = None
+    """The frozen size, CPUs; None in closed loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latch(Generic[M]):
+    """Turns a law into an ordinary load of a fixed size: it holds the band for a time, then freezes what it burns.
+
+    The size is CPU time per second, not duty: it stays the same on a host that is faster, slower or busier. A change of
+    the setpoint unlatches; a gap or a failure doesn't. A setpoint with an effort is latched from the start.
     """
 
-    law: Controller
+    law: Law[M]
     after: float | None = None
     """Seconds in closed loop from the first entry into the band until it freezes; None: never."""
     steal: Steal = Steal.IDLE
     workers: int | None = None
+    """None: as many as the law had."""
 
     MEAN_TIME = 5.0
-    """Time constant, seconds, of the mean that is frozen; a quarter of `after`, where that is less."""
+    """Time constant, seconds, of the mean that is frozen; a quarter of `after` if that is less."""
 
-    def start(self, before: ControlState | None = None) -> ControlState:
+    def start(self, before: LatchMemory[M] | None = None) -> LatchMemory[M]:
         """A latch outlives a gap."""
-        state = self.law.start(before)
-        return replace(state, latched=before.latched, setpoint=before.setpoint) if before else state
+        if before is None:
+            return LatchMemory(self.law.start())
+        return LatchMemory(self.law.start(before.law), before.setpoint, latched=before.latched)
 
-    def step(self, state: ControlState, reading: Reading, setpoint: Setpoint) -> tuple[ControlState, Command]:
+    def step(self, memory: LatchMemory[M], reading: Reading, setpoint: Setpoint) -> tuple[LatchMemory[M], Command]:
         """See the class."""
-        if state.setpoint != setpoint:
-            state = replace(state, setpoint=setpoint, latched=setpoint.effort, sought=None)
-        if state.latched is None:
-            before = state
-            state, command = self.law.step(state, reading, setpoint)
-            state = self._sought(before, state, reading)
-            if state.latched is None:
-                return state, command
-        return state, self._keep(state, reading)
+        if memory.setpoint != setpoint:
+            memory = replace(memory, setpoint=setpoint, latched=setpoint.effort, sought=None)
+        if memory.latched is None:
+            law, command = self.law.step(memory.law, reading, setpoint)
+            memory = self._sought(replace(memory, law=law, workers=command.workers), reading, setpoint)
+            if memory.latched is None:
+                return memory, command
+        return memory, self._keep(memory, memory.latched, reading)
 
-    def _sought(self, before: ControlState, state: ControlState, reading: Reading) -> ControlState:
-        """Go on with what a latch is made of, and make it when its time has come."""
-        setpoint, sought = before.setpoint, before.sought
-        if self.after is None or setpoint is None:
-            return replace(state, setpoint=setpoint)
-        now = reading.utilization(self.steal)
-        mean = now if before.mean_utilization is None else before.mean_utilization
+    def _sought(self, memory: LatchMemory[M], reading: Reading, setpoint: Setpoint) -> LatchMemory[M]:
+        """Follow what a latch is made of, and make it when its time has come."""
+        if self.after is None:
+            return memory
+        now, sought = reading.utilization(self.steal), memory.sought
+        mean = now if memory.utilization is None else memory.utilization
         utilization = mean + (1 - math.exp(-reading.dt)) * (now - mean)
-        # What was burnt on the way to the band says nothing of the size that it takes.
+        # Until the band is entered, what is burnt says nothing about the size that it takes.
         slow = 1.0 if sought is None else 1 - math.exp(-reading.dt / min(self.MEAN_TIME, self.after / 4))
-        own = before.mean_own + slow * (reading.own * reading.capacity - before.mean_own)
+        own = memory.own + slow * (reading.own * reading.capacity - memory.own)
         inside = utilization in _band(setpoint)
         if sought is not None:
             sought += reading.dt
         elif inside:
             sought = 0.0
         latched = own if inside and sought is not None and sought >= self.after else None
-        return replace(
-            state, setpoint=setpoint, mean_own=own, mean_utilization=utilization, sought=sought, latched=latched
-        )
+        return replace(memory, utilization=utilization, own=own, sought=sought, latched=latched)
 
-    def _keep(self, state: ControlState, reading: Reading) -> Command:
-        assert state.latched is not None  # noqa: S101 - for the type checker
-        workers = self.workers or state.workers or min(max(math.ceil(reading.reach), 1), MAX_WORKERS)
+    def _keep(self, memory: LatchMemory[M], size: float, reading: Reading) -> Command:
+        workers = self.workers or memory.workers or _enough(reading.reach)
         limit = min(reading.reach, float(workers))
-        effort = min(state.latched, limit)
-        return Command(workers, effort, at_limit=effort >= limit, latched=state.latched)
+        effort = min(size, limit)
+        return Command(workers, effort, at_limit=effort >= limit, latched=size)
+
+
+def _enough(reach: float) -> int:
+    """Workers that can burn all of the reach (CPUs)."""
+    return min(max(math.ceil(reach), 1), MAX_WORKERS)
 
 
 def _band(setpoint: Setpoint) -> Band:
-    """The band of a setpoint that is known to have one."""
+    """The band of a setpoint; the caller knows that it has one."""
     assert setpoint.band is not None, "a law that seeks a band was asked for a fixed effort"  # noqa: S101 - a bug
     return setpoint.band
 
 
 def judge(window: Reading, command: Command, setpoint: Setpoint, steal: Steal) -> Verdict:
-    """Say in one word and one sentence how it goes.
+    """The state in one word, and why in one sentence.
 
     Args:
         window: what was measured over the last second.
-        command: what the workers do now.
+        command: what the workers do.
         setpoint: what is asked for.
         steal: how stolen time counts.
     """
@@ -280,12 +321,12 @@ def judge(window: Reading, command: Command, setpoint: Setpoint, steal: Steal) -
     now = f"utilization {100 * utilization:.1f} %"
     if command.effort <= 0 and others > band.high:
         return Verdict(
-            State.YIELDING, f"others alone take {100 * others:.1f} %, above the band of {band}: we burn nothing"
+            State.YIELDING, f"others alone use {100 * others:.1f} %, above the band of {band}: nothing is burnt"
         )
     if utilization < band.low and command.at_limit:
         return Verdict(
             State.SATURATED,
-            f"{now}, below the band of {band}, though we burn all that we can: "
+            f"{now}, below the band of {band}, although all that is possible is burnt: "
             f"{command.effort:.2f} of {window.capacity:.2f} CPUs",
         )
     if utilization in band:
@@ -296,8 +337,8 @@ def judge(window: Reading, command: Command, setpoint: Setpoint, steal: Steal) -
 
 def _judge_latched(window: Reading, command: Command, size: float, utilization: float) -> Verdict:
     own = window.own * window.capacity
-    kept = f"an ordinary load of {size:.3g} CPUs, whatever happens around; utilization {100 * utilization:.1f} %"
+    kept = f"an ordinary load of {size:.3g} CPUs, whatever else runs; utilization {100 * utilization:.1f} %"
     if own >= KEPT * size:
         return Verdict(State.LATCHED, kept)
-    why = "our reach is less" if command.effort < size else "throttled, stolen or crowded out"
-    return Verdict(State.LATCHED, f"{kept}; but we get only {own:.3g} CPUs: {why}")
+    why = "its reach is smaller" if command.effort < size else "it is throttled, stolen from or crowded out"
+    return Verdict(State.LATCHED, f"{kept}; but it gets only {own:.3g} CPUs: {why}")

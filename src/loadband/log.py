@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
 
-from loadband import report
+from loadband import output
 from loadband.quantities import Snapshot, State, Steal
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
     Args:
         source: returns the latest snapshot, None before the first.
         stop: ends the log, within `POLL` seconds.
-        file: where the lines go, one `write` each; see `report.stdout`.
+        file: where the lines go, one `write` each; see `output.stdout`.
         level: the least that is written: debug, info, warning, error or critical.
         style: `text` writes `key=value` pairs (logfmt), `json` one object a line.
         settings: the fields of the first line.
@@ -218,7 +218,7 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
     """
     write = _writer(file, level, style)
     journal = Journal()
-    with report.inbox() as inbox:
+    with output.inbox() as inbox:
         write(Line(logging.INFO, "started", settings or {}))
         stopping = False
         while not stopping:
@@ -228,5 +228,5 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
                 write(line)
             for said in inbox.take():
                 write(Line(said.levelno, said.getMessage(), {"logger": said.name}))
-        end = {"held": snapshot.held, "summary": report.summary(snapshot)} if snapshot else {}
+        end = {"held": snapshot.held, "summary": output.summary(snapshot)} if snapshot else {}
         write(Line(logging.INFO, "stopped", end))

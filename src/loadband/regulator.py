@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from loadband.controller import Controller, judge
+from loadband.controller import judge
 from loadband.quantities import (
     Carry,
     Command,
@@ -73,6 +73,18 @@ class Actuator(Protocol):
         ...
 
 
+class Decider(Protocol):
+    """What decides how much to burn; see `controller.Controller`."""
+
+    def step(self, reading: Reading, setpoint: Setpoint) -> Command:
+        """Decide what to burn until the next reading."""
+        ...
+
+    def restart(self) -> None:
+        """Forget what a gap makes stale."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The time of a machine: monotonic seconds, and seconds since the epoch."""
@@ -86,7 +98,7 @@ class Regulator:
 
     Args:
         sensor: what is measured.
-        controller: the law.
+        controller: what decides: a law with its memory.
         workers: what burns.
         setpoint: the cell that holds the band of now; read once a cycle.
         interval: the control period, seconds.
@@ -100,7 +112,7 @@ class Regulator:
     def __init__(  # noqa: PLR0913 - the one place where all parts of the loop meet
         self,
         sensor: Source,
-        controller: Controller,
+        controller: Decider,
         workers: Actuator,
         setpoint: SetpointCell,
         *,
@@ -122,7 +134,6 @@ class Regulator:
         self._exit_at_end = exit_at_end
         self._clock = clock
         self._window_length = max(WINDOW, interval)
-        self._state = controller.start()
         self._command = Command(0, 0.0)
         self._samples: deque[Sample] = deque()
         self._carry = Carry()
@@ -222,14 +233,14 @@ class Regulator:
     def _decide(self, reading: Reading | None, setpoint: Setpoint, *, expired: bool) -> None:
         if expired or self._after_gap() or self._failures_in_row >= MAX_FAILURES:
             # After a gap nothing is known of what goes on now: start anew from the next reading.
-            self._state = self._controller.start(self._state)
+            self._controller.restart()
             self._command = Command(0 if expired else self._command.workers, 0.0, latched=self._command.latched)
         elif reading is not None:
             was_late, self._late = self._late, reading.dt > lease_of(self._interval)
             if self._late and not was_late:
                 # The lease ran out and the workers stood idle: of a single stall that is no want of effort.
                 reading = _as_commanded(reading, self._command)
-            self._state, self._command = self._controller.step(self._state, reading, setpoint)
+            self._command = self._controller.step(reading, setpoint)
 
     def _after_gap(self) -> bool:
         return self._failures_in_row > 0 and self._last_drop.reason is DropReason.GAP
@@ -280,11 +291,11 @@ class Regulator:
 
     def _judge(self, window: Reading | None, setpoint: Setpoint, *, expired: bool) -> Verdict:
         if self._failures_in_row >= MAX_FAILURES:
-            return Verdict(State.FAILSAFE, f"no trustworthy reading, so we burn nothing: {self._last_drop.why}")
+            return Verdict(State.FAILSAFE, f"no trustworthy reading, so nothing is burnt: {self._last_drop.why}")
         if expired:
-            return Verdict(State.EXPIRED, f"the duration of {self._duration:g} s is over: we burn nothing")
+            return Verdict(State.EXPIRED, f"duration of {self._duration:g} s is over: idle")
         if window is None:
-            return Verdict(State.SETTLING, f"starting anew from the next reading: {self._last_drop.why}")
+            return Verdict(State.SETTLING, f"starting again from the next reading: {self._last_drop.why}")
         return judge(window, self._command, setpoint, self._steal)
 
     def _publish(self, began: float, window: Reading | None, setpoint: Setpoint, verdict: Verdict) -> Snapshot:

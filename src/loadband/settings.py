@@ -40,7 +40,7 @@ DEFAULT_PORT = 10670
 CONTROL_PORT = 10671
 
 
-class Law(enum.StrEnum):
+class LawName(enum.StrEnum):
     """The law by which effort follows utilization."""
 
     ADAPTIVE = "adaptive"
@@ -81,7 +81,7 @@ class Settings:
     profile: Path | None
     """The file with a band over time, which replaces MIN and MAX; None: without."""
     scope: Scope
-    controller: Law
+    controller: LawName
     interval: float
     """The control period, seconds."""
     workers: int | None
@@ -119,7 +119,7 @@ DECLARATIONS = (
     Declaration(
         "CONTROLLER",
         "adaptive",
-        Choice(Law),
+        Choice(LawName),
         "The law: adaptive calculates how much to burn; step adds or removes a few threads once a second.",
     ),
     Declaration("INTERVAL", "100ms", Number(TIME, "50ms", "5s"), "The control period."),
@@ -354,7 +354,7 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
 def _without_effect(settings: Settings, given: Mapping[str, Given]) -> list[str]:
     """A line for each setting that was given but has no effect."""
     reasons: dict[str, str] = {}
-    if settings.controller is not Law.STEP:
+    if settings.controller is not LawName.STEP:
         reasons |= dict.fromkeys(("STEP", "SLEEP_MS"), "it is for CONTROLLER=step only")
     if not settings.duration:
         reasons["ON_END"] = "it needs a DURATION"

@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from loadband import report
+from loadband import output
 from loadband.quantities import State
 
 if TYPE_CHECKING:
@@ -308,14 +308,14 @@ def run(source: Callable[[], Snapshot | None], stop: threading.Event, address: s
         source: returns the latest snapshot, None before the first.
         stop: ends the view, within `FRAME` seconds.
         address: the URL of the metrics; None when they are off.
-        file: the terminal; see `report.stdout`.
+        file: the terminal; see `output.stdout`.
     """
     history: deque[Point] = deque(maxlen=round(SPAN / FRAME) + 1)
     console = Console(file=file)
     live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
     snapshot = None
     note, note_frames = "", 0.0
-    with report.inbox() as inbox, suppress(OSError):
+    with output.inbox() as inbox, suppress(OSError):
         with live:
             stopping = False
             while not stopping:
@@ -330,5 +330,5 @@ def run(source: Callable[[], Snapshot | None], stop: threading.Event, address: s
                 stopping = stop.wait(FRAME)
         snapshot = source() or snapshot
         if snapshot:
-            file.write(report.summary(snapshot) + "\n")
+            file.write(output.summary(snapshot) + "\n")
             file.flush()

@@ -1,4 +1,4 @@
-"""Runs loadband and measures what it costs apart from burning: `python -m bench.account FILE`, with the usual settings.
+"""Runs loadband and measures what it costs apart from burning: `python -m bench.burning FILE`, with the usual settings.
 
 Its own cost is the CPU time of the process minus that of the burn calls, which only the process itself can separate. So
 `hashlib.pbkdf2_hmac`, which does all the burning, is wrapped in two reads of the thread's CPU clock; the reads
@@ -24,8 +24,8 @@ burnt: defaultdict[int, float] = defaultdict(float)
 original = hashlib.pbkdf2_hmac
 
 
-def accounted(*arguments: Any) -> bytes:
-    """Burn as asked, and add the CPU time that it took to this thread's account."""
+def counted(*arguments: Any) -> bytes:
+    """Burn as asked, and add the CPU time that it took to what this thread has burnt."""
     before = time.thread_time()
     result = original(*arguments)
     burnt[threading.get_ident()] += time.thread_time() - before
@@ -41,8 +41,8 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    hashlib.pbkdf2_hmac = accounted  # type: ignore[assignment] # the burners use positional arguments only
-    threading.Thread(target=write, args=(Path(sys.argv.pop(1)),), name="account", daemon=True).start()
+    hashlib.pbkdf2_hmac = counted  # type: ignore[assignment] # the burners use positional arguments only
+    threading.Thread(target=write, args=(Path(sys.argv.pop(1)),), name="burnt", daemon=True).start()
 
     from loadband.__main__ import main
 

@@ -12,12 +12,12 @@ from typing import Self
 import psutil
 
 from bench.meter import tasks
-from bench.recording import Account
+from bench.recording import Usage
 
 STEP = 1.0
-"""Seconds between two accounts."""
+"""Seconds between two readings."""
 STARTING = 4
-"""Number of accounts during which the tool may still start processes."""
+"""Number of readings during which the tool may still start processes."""
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -29,8 +29,8 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
-class Accounts:
-    """Takes an account every second, on its own thread.
+class UsageMeter:
+    """Reads the usage every second, on its own thread.
 
     Finding processes costs far more than reading what they used. So it looks for them only in the first seconds, while
     the tool starts them, and when asked to.
@@ -44,8 +44,8 @@ class Accounts:
         self._pids = (tool, neighbour)
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="accounts", daemon=True)
-        self.taken: list[Account] = []
+        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+        self.taken: list[Usage] = []
         self.look_around()
 
     def __enter__(self) -> Self:
@@ -65,10 +65,10 @@ class Accounts:
             self._all = family(os.getpid())
 
     def take(self) -> None:
-        """Take an account now."""
+        """Read it now."""
         with self._lock:
             self.taken.append(
-                Account(
+                Usage(
                     at=time.monotonic(),
                     tool=_used(self._tool),
                     neighbour=_used(self._neighbour),
