@@ -110,7 +110,8 @@ class Scene:
         self._gone: dict[str, float] = {}
         self._uses: list[_Use] = []
         self._lost: list[tuple[str, float, float]] = []
-        self._resets: list[tuple[float, str]] = []
+        self._resets: list[tuple[float, int, str]] = []
+        """When, before (1) or after (3) the samples of that time, whose counter."""
         self._steps: list[tuple[float, str, float]] = []
         self._capacities: list[tuple[float, str, float]] = [(0.0, name, cpus) for name, cpus in self.hosts.items()]
         self._moves = 0
@@ -216,7 +217,7 @@ class Scene:
         if end is MoveState.DONE:
             self._placed.append((over, slice, destination))
             if restarts:
-                self._resets.append((over, slice))
+                self._resets.append((over, 1, slice))
         elif downtime:
             self._placed.append((over, slice, source))
 
@@ -273,8 +274,8 @@ class Scene:
         self._lost.append((host, at, until))
 
     def reset(self, at: float, name: str) -> None:
-        """Have the counter of a host, slice or program begin again."""
-        self._resets.append((at, name))
+        """Have the counter of a host, slice or program begin again, right after a sample at that time."""
+        self._resets.append((at, 3, name))
 
     def sample(self, at: float, host: str) -> None:
         """Have one more sample of a host."""
@@ -340,8 +341,8 @@ class Scene:
             changes.append((at, 3, partial(world.remove, name)))
         for use in self._uses:
             changes += [(use.at, 0, int), (use.until, 0, int)]  # a moment at which the integration has to stop
-        for at, name in self._resets:
-            changes.append((at, 1, partial(world.reset, name)))
+        for at, rank, name in self._resets:
+            changes.append((at, rank, partial(world.reset, name)))
         samples: list[Sample] = []
         for at, host in self._reads(end):
             changes.append((at, 2, partial(self._read, world, at, host, samples)))
@@ -459,10 +460,10 @@ def overloaded(plan: Plan = PLAN, **fields: object) -> Scene:
     return scene
 
 
-def noticed(plan: Plan = PLAN, **fields: object) -> Scene:
-    """The story with its alert: pending at 24.5 s, firing at 34.5 s, notified at 34.6 s; resolved at 40.5 s."""
+def noticed(plan: Plan = PLAN, *, resolved: float = 39.5, **fields: object) -> Scene:
+    """The story with its alert: pending at 24.5 s, firing at 34.5 s, notified at 34.6 s; resolved at 39.5 s."""
     scene = overloaded(plan, **fields)
-    scene.alert(pending=24.5, firing=34.5, notified=34.6, resolved=40.5)
+    scene.alert(pending=24.5, firing=34.5, notified=34.6, resolved=resolved)
     return scene
 
 
@@ -480,7 +481,7 @@ def good() -> Recording:
 def late_alert() -> Recording:
     """As `good`, but the alert is pending at 44.5 s only and fires at 54.5 s: 30.5 s, more than the limit of 15 s."""
     scene = overloaded()
-    scene.alert(pending=44.5, firing=54.5, notified=54.6, resolved=60.5)
+    scene.alert(pending=44.5, firing=54.5, notified=54.6, resolved=59.5)
     scene.move(55.0, "a1", "b")
     return scene.record()
 
@@ -495,7 +496,7 @@ def silent_alert() -> Recording:
 
 def early_move() -> Recording:
     """A move at 28 s, before the alert, which fires at 34.5 s nevertheless: whatever moved wasn't driven by it."""
-    scene = noticed()
+    scene = noticed(resolved=40.5)
     scene.move(28.0, "a1", "b", takes=10.0)
     return scene.record()
 
@@ -506,6 +507,7 @@ def thrash() -> Recording:
     scene.move(35.0, "a1", "b")
     scene.move(45.0, "a1", "a")
     scene.move(55.0, "a1", "b")
+    scene.alert(pending=51.5, dropped=58.5)
     return scene.record()
 
 
@@ -518,6 +520,7 @@ def slow_oscillation() -> Recording:
     for name in ("a1", "a2"):
         scene.move(35.0, name, "b")
         scene.move(60.0, name, "a")
+    scene.alert(pending=66.5, firing=76.5, notified=76.6)
     return scene.record()
 
 
@@ -527,16 +530,16 @@ def never_balanced() -> Recording:
     scene.slice("a5", "a", 0.0)
     scene.ask(20.0, "a1", 0.45)
     scene.ask(20.0, "a5", 0.45)
-    scene.alert(pending=24.5, firing=34.5, notified=34.6, resolved=39.5)
+    scene.alert(pending=24.5, firing=34.5, notified=34.6, resolved=40.5)
     scene.move(35.0, "a5", "b")
     return scene.record()
 
 
 def lost_balance() -> Recording:
-    """Balance is reached at 41 s and lost at 45 s, before it has held for 10 s: b2 takes 1.6 CPUs from 44 s on."""
+    """Balance is reached at 41 s and lost at 47 s, before it has held for 10 s: b2 takes 2.2 CPUs from 44 s on."""
     scene = noticed()
     scene.move(35.0, "a1", "b")
-    scene.ask(44.0, "b2", 1.6)
+    scene.ask(44.0, "b2", 2.2)
     return scene.record()
 
 
@@ -550,7 +553,7 @@ def two_at_once() -> Recording:
 
 def failing_move() -> Recording:
     """The first move fails after 1 s, one is refused, one cancelled; the next one at 40 s is done: balance at 46 s."""
-    scene = noticed()
+    scene = noticed(resolved=44.5)
     scene.move(35.0, "a1", "b", takes=1.0, end=MoveState.FAILED)
     scene.refuse(36.5, "a1", "b")
     scene.move(37.0, "a2", "b", takes=1.0, end=MoveState.CANCELLED)
@@ -680,7 +683,7 @@ def foreign_move() -> Recording:
 def unfaithful() -> Recording:
     """As `good`, but a2 burns half of the 0.5 CPUs that it is asked for at the baseline, and 0.9 after that.
 
-    Of the 35 samples of a before the first move 31 count, 16 of them are as asked.
+    Of a's samples before the first move 27 count, as each change of what is asked takes some out: 11 are as asked.
     """
     scene = Scene()
     for number in range(1, 5):
@@ -688,7 +691,7 @@ def unfaithful() -> Recording:
         scene.slice(f"b{number}", "b", 0.3)
         scene.ask(20.0, f"a{number}", 0.9)
     scene.ask(0.0, "a2", 0.5, gets=0.25)
-    scene.alert(pending=24.5, firing=34.5, notified=34.6, resolved=40.5)
+    scene.alert(pending=24.5, firing=34.5, notified=34.6, resolved=39.5)
     scene.move(35.0, "a1", "b")
     return scene.record()
 
