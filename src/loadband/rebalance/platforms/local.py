@@ -163,7 +163,9 @@ class Local:
         for name, pid in programs.items():
             with suppress(ProcessLookupError):  # its end is noticed by who started it
                 confine(pid, self._own_cpus)
-            self._programs[name] = _Program(pid, self._own_host, _cpu_time(pid, 0.0))
+            # Our children were born on these CPUs: all that they have used, they have used there.
+            before = _cpu_time(pid, 0.0) if pid == os.getpid() else 0.0
+            self._programs[name] = _Program(pid, self._own_host, before)
 
     # Slices
 
