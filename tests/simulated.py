@@ -25,6 +25,7 @@ from loadband.rebalance.events import (
 )
 from loadband.rebalance.platforms import HostView, MoveRefusedError, SliceView, Target, View
 from loadband.rebalance.rebalancers import Context
+from loadband.rebalance.recording import RecordingError
 
 EPOCH = 1_000_000.0
 WINDOW = 4.0
@@ -299,7 +300,7 @@ class Memory:
 
     def write(self, event: Event) -> None:
         if self.full_after is not None and len(self.events) >= self.full_after:
-            raise OSError(28, "No space left on device")
+            raise RecordingError("recording.jsonl: cannot be written: the disk is full")
         self.events.append(event)
 
     def stage(self, doing: str, until: float | None) -> None:  # noqa: ARG002 - the protocol's

@@ -203,7 +203,7 @@ def test_a_slice_that_is_killed_is_recorded() -> None:
 
 def test_without_its_observer_a_platform_is_broken() -> None:
     with local() as stage:
-        stage.platform._observers["b"][0]._process.kill()
+        stage.platform._observers["b"][0].kill()
         with pytest.raises(PlatformError, match="the observer of b died: it was ended by signal 9"):
             stage.go(2)
 

@@ -211,7 +211,7 @@ def test_who_comes_back_is_accused_again() -> None:
         busy += 0.5 if second in {5, 6, 20, 21} else 0.0
         found += ledger.examine(second, {"a": busy, "b": 0.0}, set())
     assert [(one.who, one.host) for one in found] == [("", "a")] * 2
-    assert "an unknown process" in found[0].detail
+    assert "had ended before they could be named" in found[0].detail
 
 
 def test_who_joins_the_first_one_is_named_too() -> None:

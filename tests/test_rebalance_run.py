@@ -310,7 +310,7 @@ def test_a_full_disk_under_the_recording_ends_the_run_and_all_is_undone(events: 
     stage = Stage()
     stage.memory.full_after = events
     result = stage.run()
-    assert (result.reason, "No space left" in result.detail) == (EndReason.FAILED, True)
+    assert (result.reason, "disk is full" in result.detail) == (EndReason.FAILED, True)
     stage.assert_undone()
 
 

@@ -30,6 +30,7 @@ from loadband.rebalance.events import (
 )
 from loadband.rebalance.platforms import Platform, PlatformError, Target
 from loadband.rebalance.rebalancers import Context, Rebalancer, RebalancerError
+from loadband.rebalance.recording import RecordingError
 
 TICK = 0.1
 """Seconds between two turns."""
@@ -190,14 +191,18 @@ class Sink(Protocol):
     """Where a recording goes."""
 
     def begin(self, run: Run) -> None:
-        """Write the first line."""
+        """Write the first line.
+
+        Raises:
+            RecordingError: it can't be written.
+        """
         ...
 
     def write(self, event: Event) -> None:
         """Write an event.
 
         Raises:
-            OSError: it can't be written.
+            RecordingError: it can't be written.
         """
         ...
 
@@ -319,7 +324,7 @@ class Conductor:
                 self._perform()
             except _InterruptedError:
                 reason = EndReason.INTERRUPTED
-            except (PlatformError, RebalancerError, MonitoringError, OSError) as error:
+            except (PlatformError, RebalancerError, MonitoringError, RecordingError, OSError) as error:
                 reason, detail = EndReason.FAILED, str(error)
             finally:
                 self._stage("cleaning up", None)
@@ -328,9 +333,9 @@ class Conductor:
                 self._begin(run, repeat)
             if self._begun:
                 self._write(End(at=self._time.wall(), reason=reason, detail=detail))
-        except OSError as error:
-            # The recording itself: without its end it counts as interrupted.
-            reason, detail = EndReason.FAILED, detail or f"the recording can't be written: {error}"
+        except RecordingError as error:
+            # Without its end it counts as interrupted.
+            reason, detail = EndReason.FAILED, detail or str(error)
         return Result(reason, detail, tuple(left))
 
     # Before the first phase

@@ -136,6 +136,7 @@ class Ledger:
 
     def _accusation(self, host: str, amount: float) -> Disturbance:
         who = self._named(host, amount)
+        whoever = who or "processes that had ended before they could be named"
         share = 100 * amount / len(self._hosts[host])
         return Disturbance(
             at=time.time(),
@@ -143,7 +144,7 @@ class Ledger:
             host=host,
             who=who,
             amount=amount,
-            detail=f"{who or 'an unknown process'} took {share:.0f} % of {host} over {self._plan.window:g} s",
+            detail=f"{whoever} took {share:.0f} % of {host} over {self._plan.window:g} s",
         )
 
     def _named(self, host: str, amount: float) -> str:

@@ -40,7 +40,8 @@ from loadband.rebalance.platforms import (
 from loadband.rebalance.platforms.foreign import Ledger, Strangers
 from loadband.rebalance.platforms.history import History
 from loadband.rebalance.platforms.machine import BusyTime, Cpus, affinity, confine, cpu_time, divide
-from loadband.rebalance.platforms.regulators import Regulator, free_port
+from loadband.rebalance.platforms.regulators import Regulator
+from loadband.rebalance.programs import free_port
 
 CLUSTER = "lab"
 """The label `cluster` of all that is scraped."""
@@ -48,6 +49,8 @@ RECORDER = "recorder"
 """The name of this process among the run's own programs."""
 OBSERVER_INTERVAL = "200ms"
 """A scrape gets counters that are at most that old."""
+END_SECONDS = 3.0
+"""For the regulators to end before they are killed; each promises 2."""
 SETTLED = 0.8
 """Seconds over which a slice must have burnt what it is asked for until it isn't pending any more."""
 NEAR = 0.05, 0.02
@@ -190,6 +193,8 @@ class Local:
         """See `Platform`."""
         if (one := self._slices.pop(name, None)) is None:
             return
+        self._account(one)
+        self._sample_slice(time.time(), one)
         one.regulator.end()
         self._ending.append(one)
         self._tell(one, present=False)
@@ -373,8 +378,11 @@ class Local:
         regulators += [observer for observer, _ in self._observers.values()]
         for one in regulators:
             one.end()
+        until = time.monotonic() + END_SECONDS
         for one in regulators:
-            one.wait()
+            if not one.wait(max(until - time.monotonic(), 0.0)):
+                one.kill()
+                one.wait(END_SECONDS)
         self._slices.clear()
         self._ending.clear()
         self._observers.clear()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
+import signal
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 
@@ -13,6 +12,7 @@ import httpx
 
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.platforms.machine import Cpus, confine, cpu_time
+from loadband.rebalance.programs import Program, ProgramError, free_port
 
 LEAST_EFFORT = 0.001
 """CPUs; LOADBAND_EFFORT takes no less."""
@@ -20,15 +20,6 @@ ASK_SECONDS = 2.0
 """For a regulator's answer."""
 ANSWER_SECONDS = 0.05
 """For a regulator to be found up: a closed port of this machine refuses at once."""
-END_SECONDS = 3.0
-"""For a regulator to end; it promises 2."""
-_DIES_WITH_PARENT = (
-    "import ctypes, os, signal, sys;"
-    "ctypes.CDLL(None).prctl(1, signal.SIGKILL);"
-    "os.getppid() == int(sys.argv[1]) or sys.exit(1);"
-    "os.execv(sys.executable, [sys.executable, '-m', 'loadband'])"
-)
-"""Asks the kernel for SIGKILL when the parent ends (PR_SET_PDEATHSIG), then becomes loadband."""
 
 
 class Regulator:
@@ -56,39 +47,27 @@ class Regulator:
             "CONTROL_TOKEN": self._token,
             "LOG_LEVEL": "error",
         }
-        others = {name: value for name, value in os.environ.items() if not name.startswith("LOADBAND_")}
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - ours
-                [sys.executable, "-c", _DIES_WITH_PARENT, str(os.getpid())],
-                env=others | {f"LOADBAND_{name}": value for name, value in settings.items()},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # Ctrl-C is the run's: it ends the regulators in its own order.
-                process_group=0,
-            )
+            self._program = Program([sys.executable, "-m", "loadband"], settings=settings)
             confine(self.pid, cpus)
-        except OSError as error:
+        except (ProgramError, OSError) as error:
             raise PlatformError(f"a regulator can't be started: {error}") from error
         self._used = 0.0
 
     @property
     def pid(self) -> int:
         """Its process's id."""
-        return self._process.pid
+        return self._program.pid
 
     @property
     def ended(self) -> str:
-        """How it ended, a sentence; empty while it runs."""
-        code = self._process.poll()
-        if code is None:
-            return ""
-        return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+        """How it ended, for people; empty while it runs."""
+        return self._program.ended
 
     def used(self) -> float:
         """Its CPU-seconds since its start; of one that ended, as last read."""
         # Not of one that ended: once it is reaped, the number may be somebody else's.
-        if self._process.returncode is None:
+        if not self._program.ended:
             with suppress(OSError):
                 self._used = cpu_time(self.pid)
         return self._used
@@ -121,20 +100,12 @@ class Regulator:
 
     def end(self) -> None:
         """Ask it to end."""
-        self._process.terminate()
+        self._program.signal(signal.SIGTERM)
 
-    def wait(self) -> None:
-        """Wait until it is gone, and kill it if it takes too long."""
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def kill(self) -> None:
+        """End it at once."""
+        self._program.signal(signal.SIGKILL)
 
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is gone, at most so long; returns whether it is."""
+        return self._program.wait(seconds)

@@ -1,0 +1,194 @@
+"""The real Prometheus and Alertmanager with the shipped rules, and an exporter whose host is as busy as asked for."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Expectation, Plan, Trouble
+from loadband.rebalance.monitoring import Servers
+from loadband.rebalance.platforms import Target
+from loadband.rebalance.programs import free_port
+from loadband.rebalance.run import MonitoringError
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("prometheus") and (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager"))),
+    reason="prometheus and prometheus-alertmanager are needed",
+)
+
+FASTER = 60.0
+PLAN = Plan(
+    scenario="x",
+    expect=Expectation.BALANCE,
+    alert="LoadbandHostHot",
+    hot_hosts=("a",),
+    hot=0.6,
+    theta=0.2,
+    hold=3,
+    settle=3,
+    return_within=20,
+    window=2,
+    sample_interval=0.25,
+    watch=30,
+)
+
+
+class Exporter(Collector):
+    """Counters of a host, as a regulator has them."""
+
+    def __init__(self) -> None:
+        self.utilization = 0.2
+        self._busy = self._idle = 0.0
+        self._last = time.monotonic()
+
+    def collect(self) -> Iterator[Metric]:
+        passed, self._last = time.monotonic() - self._last, time.monotonic()
+        self._busy += self.utilization * passed
+        self._idle += (1 - self.utilization) * passed
+        seconds = CounterMetricFamily("loadband_cpu_seconds", "Of the host.", labels=["scope", "mode"])
+        seconds.add_metric(["cpuset", "other"], self._busy)
+        seconds.add_metric(["cpuset", "idle"], self._idle)
+        yield seconds
+        info = GaugeMetricFamily("loadband_build_info", "Always 1.", labels=["version"])
+        info.add_metric(["0"], 1)
+        yield info
+
+
+class Stage:
+    """Servers that watch two hosts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.exporters = {"a": Exporter(), "b": Exporter()}
+        self.servers = Servers(folder, ["a", "b"], PLAN, FASTER)
+        self.events: list[Event] = []
+        self.bodies: list[object] = []
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        ends, targets = [], []
+        try:
+            for host, exporter in self.exporters.items():
+                registry = CollectorRegistry()
+                registry.register(exporter)
+                port = free_port()
+                ends.append(start_http_server(port, "127.0.0.1", registry))
+                targets.append(Target(f"127.0.0.1:{port}", {"cluster": "lab", "node": host}))
+            self.servers.start(targets)
+            self.until(lambda: not self.servers.missing())
+            yield
+        finally:
+            children = [psutil.Process(pid) for pid in self.servers.programs().values() if psutil.pid_exists(pid)]
+            assert self.servers.close() == ()
+            assert not any(child.is_running() for child in children)
+            for server, thread in ends:
+                server.shutdown()
+                server.server_close()
+                thread.join()
+
+    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, "it never happens"
+            self.events += self.servers.poll()
+            self.bodies += self.servers.notifications()
+            time.sleep(0.02)
+
+    def alerts(self, *states: AlertState) -> list[Alert]:
+        return [
+            event
+            for event in self.events
+            if isinstance(event, Alert) and event.name == PLAN.alert and (not states or event.state in states)
+        ]
+
+    def troubles(self, what: Trouble) -> list[Disturbance]:
+        return [event for event in self.events if isinstance(event, Disturbance) and event.what is what]
+
+
+def test_a_hot_host_goes_through_the_chain_and_each_state_has_its_time(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    with stage.open():
+        assert stage.servers.missing() == ""
+        began = time.time()
+        # Above the plan's threshold, and below the shipped one.
+        stage.exporters["a"].utilization = 0.7
+        stage.until(lambda: stage.alerts(AlertState.NOTIFIED))
+        assert "LoadbandHostHot to end" in stage.servers.missing()
+        stage.exporters["a"].utilization = 0.2
+        stage.until(lambda: stage.alerts(AlertState.RESOLVED))
+        timing = stage.servers.timing
+        assert timing
+        alerts = stage.alerts()
+        assert [alert.state for alert in alerts] == list(AlertState)[:4]
+        assert {(alert.host, alert.resolution) for alert in alerts} == {("a", 0.0)}
+        pending, firing, notified, resolved = (alert.at for alert in alerts)
+        slack = 1.0
+        assert began < pending < began + PLAN.window + timing.scrape + timing.evaluation + slack
+        assert timing.alert_for <= firing - pending + 0.001 < timing.alert_for + timing.evaluation + slack
+        assert timing.group_wait <= notified - firing < timing.group_wait + slack
+        assert notified < resolved < time.time()
+        assert len({alert.fingerprint for alert in alerts[1:]}) == 1
+        assert len(stage.bodies) >= 2
+        assert [event for event in stage.events if isinstance(event, Disturbance)] == []
+
+
+def test_they_say_what_they_are_and_how_fast(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    with stage.open():
+        prometheus, alertmanager = stage.servers.describe()
+        assert (prometheus.name, alertmanager.name) == ("prometheus", "alertmanager")
+        assert prometheus.version[0].isdigit()
+        assert alertmanager.version[0].isdigit()
+        assert prometheus.interval == 0.25
+        assert prometheus.settings == {"scrape_interval": "0.25s", "evaluation_interval": "0.25s"}
+        assert stage.servers.timing
+        assert (stage.servers.timing.alert_for, stage.servers.timing.faster) == (2.0, FASTER)
+        assert set(stage.servers.programs()) == {"prometheus", "alertmanager"}
+
+
+def test_what_can_no_longer_be_scraped_is_reported_once(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    with stage.open():
+        stage.servers._prometheus.targets([("127.0.0.1:1", {"cluster": "lab", "node": "b"})])
+        stage.until(lambda: stage.troubles(Trouble.SCRAPE_FAILED))
+        assert "b" in {one.host for one in stage.troubles(Trouble.SCRAPE_FAILED)}
+
+
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+def test_a_server_that_is_killed_is_reported_once_and_nothing_is_left(name: str, tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    with stage.open():
+        psutil.Process(stage.servers.programs()[name]).send_signal(signal.SIGKILL)
+        stage.until(lambda: stage.troubles(Trouble.MONITORING_DOWN))
+        until = time.monotonic() + 5
+        stage.until(lambda: time.monotonic() > until)
+        (down,) = stage.troubles(Trouble.MONITORING_DOWN)
+        assert down.who == name
+        assert "was ended by signal 9" in down.detail
+
+
+def test_without_alertmanager_an_alert_is_dated_by_polls(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    with stage.open():
+        psutil.Process(stage.servers.programs()["alertmanager"]).kill()
+        stage.exporters["a"].utilization = 0.9
+        stage.until(lambda: stage.alerts(AlertState.FIRING))
+        (firing,) = stage.alerts(AlertState.FIRING)
+        assert 0 < firing.resolution < 2
+
+
+def test_a_plan_that_the_shipped_rules_cannot_serve_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MonitoringError, match="there is no alert 'LoadbandHostHott'"):
+        Servers(tmp_path, ["a"], replace(PLAN, alert="LoadbandHostHott"), FASTER)
+    with pytest.raises(MonitoringError, match="over 3 s, and the shipped rules, 60 times faster, over 2 s"):
+        Servers(tmp_path, ["a"], replace(PLAN, window=3), FASTER)
