@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Expectation, Plan, Trouble
-from loadband.rebalance.monitoring import Servers
+from loadband.rebalance.monitoring import HEALTH, Servers
 from loadband.rebalance.platforms import Target
 from loadband.rebalance.programs import free_port
 from loadband.rebalance.run import MonitoringError
@@ -73,18 +73,19 @@ class Stage:
         self.servers = Servers(folder, ["a", "b"], PLAN, FASTER)
         self.events: list[Event] = []
         self.bodies: list[object] = []
+        self.targets: list[Target] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        ends, targets = [], []
+        ends = []
         try:
             for host, exporter in self.exporters.items():
                 registry = CollectorRegistry()
                 registry.register(exporter)
                 port = free_port()
                 ends.append(start_http_server(port, "127.0.0.1", registry))
-                targets.append(Target(f"127.0.0.1:{port}", {"cluster": "lab", "node": host}))
-            self.servers.start(targets)
+                self.targets.append(Target(f"127.0.0.1:{port}", {"cluster": "lab", "node": host}))
+            self.servers.start(self.targets)
             self.until(lambda: not self.servers.missing())
             yield
         finally:
@@ -142,49 +143,42 @@ def test_a_hot_host_goes_through_the_chain_and_each_state_has_its_time(tmp_path:
         assert [event for event in stage.events if isinstance(event, Disturbance)] == []
 
 
-def test_they_say_what_they_are_and_how_fast(tmp_path: Path) -> None:
+def test_what_is_broken_is_reported_once_and_alerts_are_dated_by_polls_then(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     with stage.open():
-        prometheus, alertmanager = stage.servers.describe()
-        assert (prometheus.name, alertmanager.name) == ("prometheus", "alertmanager")
-        assert prometheus.version[0].isdigit()
-        assert alertmanager.version[0].isdigit()
-        assert prometheus.interval == 0.25
-        assert prometheus.settings == {"scrape_interval": "0.25s", "evaluation_interval": "0.25s"}
-        assert stage.servers.timing
-        assert (stage.servers.timing.alert_for, stage.servers.timing.faster) == (2.0, FASTER)
-        assert set(stage.servers.programs()) == {"prometheus", "alertmanager"}
-
-
-def test_what_can_no_longer_be_scraped_is_reported_once(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    with stage.open():
-        stage.servers._prometheus.targets([("127.0.0.1:1", {"cluster": "lab", "node": "b"})])
-        stage.until(lambda: stage.troubles(Trouble.SCRAPE_FAILED))
-        assert "b" in {one.host for one in stage.troubles(Trouble.SCRAPE_FAILED)}
-
-
-@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
-def test_a_server_that_is_killed_is_reported_once_and_nothing_is_left(name: str, tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    with stage.open():
-        psutil.Process(stage.servers.programs()[name]).send_signal(signal.SIGKILL)
-        stage.until(lambda: stage.troubles(Trouble.MONITORING_DOWN))
-        until = time.monotonic() + 5
-        stage.until(lambda: time.monotonic() > until)
-        (down,) = stage.troubles(Trouble.MONITORING_DOWN)
-        assert down.who == name
-        assert "was ended by signal 9" in down.detail
-
-
-def test_without_alertmanager_an_alert_is_dated_by_polls(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    with stage.open():
+        assert_described(stage.servers)
         psutil.Process(stage.servers.programs()["alertmanager"]).kill()
+        stage.servers._prometheus.targets(
+            [(target.address, target.labels) for target in stage.targets if target.labels["node"] == "a"]
+            + [("127.0.0.1:1", {"cluster": "lab", "node": "b"})]
+        )
         stage.exporters["a"].utilization = 0.9
         stage.until(lambda: stage.alerts(AlertState.FIRING))
         (firing,) = stage.alerts(AlertState.FIRING)
         assert 0 < firing.resolution < 2
+        stage.until(lambda: stage.troubles(Trouble.SCRAPE_FAILED))
+        assert {one.host for one in stage.troubles(Trouble.SCRAPE_FAILED)} == {"b"}
+
+        psutil.Process(stage.servers.programs()["prometheus"]).send_signal(signal.SIGKILL)
+        stage.until(lambda: len(stage.troubles(Trouble.MONITORING_DOWN)) > 1)
+        over = time.monotonic() + 2.5 * HEALTH
+        stage.until(lambda: time.monotonic() > over)
+        alertmanager, prometheus = stage.troubles(Trouble.MONITORING_DOWN)
+        assert (alertmanager.who, prometheus.who) == ("alertmanager", "prometheus")
+        assert "was ended by signal 9" in alertmanager.detail
+        assert "was ended by signal 9" in prometheus.detail
+
+
+def assert_described(servers: Servers) -> None:
+    prometheus, alertmanager = servers.describe()
+    assert (prometheus.name, alertmanager.name) == ("prometheus", "alertmanager")
+    assert prometheus.version[0].isdigit()
+    assert alertmanager.version[0].isdigit()
+    assert prometheus.interval == 0.25
+    assert prometheus.settings == {"scrape_interval": "0.25s", "evaluation_interval": "0.25s"}
+    assert servers.timing
+    assert (servers.timing.alert_for, servers.timing.faster) == (2.0, FASTER)
+    assert set(servers.programs()) == {"prometheus", "alertmanager"}
 
 
 def test_a_plan_that_the_shipped_rules_cannot_serve_is_refused(tmp_path: Path) -> None:

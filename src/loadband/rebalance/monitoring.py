@@ -12,7 +12,7 @@ from typing import Any
 
 from loadband.rebalance import alertmanager, prometheus
 from loadband.rebalance.alerts import Active, AlertBook, Heard
-from loadband.rebalance.events import Disturbance, Event, Part, Plan, Timing, Trouble
+from loadband.rebalance.events import Alert, Disturbance, Event, Part, Plan, Timing, Trouble
 from loadband.rebalance.platforms import Target
 from loadband.rebalance.programs import ProgramError
 from loadband.rebalance.prometheus import Labels
@@ -175,30 +175,17 @@ class Servers:
         return ()
 
     def _poll_alerts(self) -> Sequence[Event]:
-        with suppress(OSError):  # a server that is down is found so by the look at its health
+        # A server that is down is found so by the look at its health.
+        found: list[Alert] = []
+        with suppress(OSError):
             active = self._ask_prometheus.alerts()
-            found = self._book.polled(
-                time.time(),
-                [Active(alert.name, _host(alert.labels), alert.fires, alert.since) for alert in active],
+            found += self._book.polled(
+                time.time(), [Active(alert.name, _host(alert.labels), alert.fires, alert.since) for alert in active]
             )
-            if self._book.undated:
-                known = self._ask_alertmanager.alerts()
-                found += self._book.heard(
-                    [
-                        Heard(
-                            alert.labels.get("alertname", ""),
-                            _host(alert.labels),
-                            fires=True,
-                            starts=alert.starts,
-                            ends=None,
-                            fingerprint=alert.fingerprint,
-                            arrived=None,
-                        )
-                        for alert in known
-                    ]
-                )
-            return found
-        return ()
+        if self._book.undated:
+            with suppress(OSError):
+                found += self._book.heard([_known(alert) for alert in self._ask_alertmanager.alerts()])
+        return found
 
     def _look_at_health(self) -> list[Disturbance]:
         troubles: dict[tuple[Trouble, str], str] = {}
@@ -274,4 +261,17 @@ def _host(labels: Labels) -> str:
 def _heard(one: alertmanager.Notification) -> Heard:
     return Heard(
         one.labels.get("alertname", ""), _host(one.labels), one.fires, one.starts, one.ends, one.fingerprint, one.at
+    )
+
+
+def _known(one: alertmanager.KnownAlert) -> Heard:
+    name = one.labels.get("alertname", "")
+    return Heard(
+        name,
+        _host(one.labels),
+        fires=True,
+        starts=one.starts,
+        ends=None,
+        fingerprint=one.fingerprint,
+        arrived=None,
     )
