@@ -74,7 +74,22 @@ def _aside(words: list[str]) -> int | None:
             from loadband import set_band  # noqa: PLC0415 - likewise
 
             return set_band.main(rest)
+        case ["rebalance", *rest]:
+            return _rebalance(rest)
     return None
+
+
+def _rebalance(words: list[str]) -> int:
+    """Run `loadband rebalance`, whose libraries may not be installed."""
+    try:
+        from loadband.rebalance import cli as rebalance  # noqa: PLC0415 - likewise
+
+        return rebalance.main(words)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "loadband":
+            raise
+        say(f"loadband: rebalance needs {error.name}, which isn't installed: pip install 'loadband[rebalance]'")
+        return Exit.BAD_INPUT
 
 
 _Played = tuple[ProfileFile, Profile] | None

@@ -1,0 +1,175 @@
+"""`loadband rebalance check SCENARIO` and `loadband rebalance schema WHAT`: nothing is started, moved or burned."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import plotext
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from loadband.commands import ArgumentParser, say, show
+from loadband.document import DocumentError, read_text
+from loadband.exits import Exit
+from loadband.rebalance import recording, scenario, shipped
+from loadband.rebalance.scenario import MAX_BYTES, Addition, Scenario
+
+HEIGHT = 14
+"""Rows of the plot."""
+MOST_LINES = 6
+"""Hosts that are plotted each by a line of its own; of more only the hottest and the coolest."""
+COLOURS = ("red", "cyan", "yellow", "green", "magenta", "blue")
+
+
+def load(name: str) -> Scenario:
+    """A scenario by the path of its file, or by the name of a shipped one.
+
+    Raises:
+        DocumentError: it isn't valid, or can't be read.
+    """
+    path = Path(name)
+    if path.suffix != ".toml" and not path.exists():
+        path = shipped.path("scenarios") / f"{name}.toml"
+        if not path.exists():
+            names = ", ".join(sorted(file.stem for file in shipped.path("scenarios").glob("*.toml")))
+            raise DocumentError([f"{name}: neither a file that ends in .toml nor a shipped scenario: {names}"])
+    try:
+        document = read_text(path, MAX_BYTES)
+    except OSError as error:
+        raise DocumentError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except ValueError as error:
+        raise DocumentError([f"{path}: cannot be read: {error}"]) from error
+    return scenario.parse(document, str(path))
+
+
+def check(words: Sequence[str]) -> int:
+    """Check a scenario and print its plan; returns the exit code.
+
+    Args:
+        words: those after `loadband rebalance check`.
+    """
+    parser = ArgumentParser(
+        prog="loadband rebalance check",
+        description="Checks a scenario and shows what would be made, watched and expected. Nothing is touched.",
+        epilog="Exit codes: 0 the scenario is valid, 2 it is not. docs/rebalance/scenarios.md has the format.",
+    )
+    parser.add_argument("scenario", metavar="SCENARIO", help="A file, or the name of a shipped scenario: hot-host.")
+    try:
+        loaded = load(parser.parse_args(words).scenario)
+    except DocumentError as error:
+        say(str(error))
+        return Exit.BAD_INPUT
+    drawn = io.StringIO()
+    draw(loaded, Console(file=drawn, force_terminal=(sys.stdout and sys.stdout.isatty()) or None))
+    return show(drawn.getvalue())
+
+
+def schema(words: Sequence[str]) -> int:
+    """Print a JSON Schema; returns the exit code.
+
+    Args:
+        words: those after `loadband rebalance schema`.
+    """
+    schemas = {"scenario": scenario.schema, "recording": recording.schema}
+    parser = ArgumentParser(
+        prog="loadband rebalance schema",
+        description="Prints the JSON Schema of a scenario (as an editor of TOML wants it), or of a recording's line.",
+    )
+    parser.add_argument("what", choices=schemas, help="Which one.")
+    return show(json.dumps(schemas[parser.parse_args(words).what](), indent=2) + "\n")
+
+
+def draw(loaded: Scenario, console: Console) -> None:
+    """Print what a scenario does: a sentence, the hosts, the slices, the overload, and what is expected."""
+    console.print(f"{loaded.name}: {loaded.proves}", highlight=False, markup=False)
+    console.print()
+    console.print(_slices(loaded))
+    console.print()
+    console.print(_rules(loaded))
+    console.print()
+    lines = _lines(loaded)
+    legend = Text("Utilization asked of each host if nothing moves, percent, from the begin of the overload (s):")
+    for name, colour in zip(lines, COLOURS, strict=False):
+        legend.append(f" {name}", style=colour)
+    console.print(legend)
+    console.print(_plot(loaded, lines, console.width))
+
+
+def _slices(loaded: Scenario) -> Table:
+    table = _table("when", "slices", "where", "what each burns")
+    for group in loaded.slices:
+        table.add_row("from the start", f"{group.count} {group.name}", _where(group.on), f"{100 * group.size:.4g} %")
+    for part in loaded.overload:
+        when = f"overload + {part.after:g} s"
+        what = f"{100 * part.size:.4g} %"
+        if part.over:
+            what += f", growing to it for {part.over:g} s"
+        if part.lasts is not None:
+            what += f", for {part.lasts:g} s"
+        slices = f"{part.count} more, {part.name}" if isinstance(part, Addition) else f"each {part.name}"
+        table.add_row(when, slices, _where(part.on), what)
+    return table
+
+
+def _where(on: str) -> str:
+    return {"hot": "each hot host", "cool": "each cool host", "each": "each host"}.get(on, on)
+
+
+def _rules(loaded: Scenario) -> Table:
+    table = _table("what", "value")
+    hot = ", ".join(loaded.hot_hosts) or "none"
+    rows = [
+        ("expected", loaded.expect),
+        ("hosts", f"{len(loaded.hosts)}; overloaded: {hot}"),
+        ("phases", f"baseline {loaded.baseline:g} s, watch {loaded.watch:g} s, recovery up to {loaded.recovery:g} s"),
+        ("alert", f"{loaded.alert}; rules {loaded.faster:g} times faster than shipped"),
+        ("hot", f"from {100 * loaded.hot:g} %, mean of {loaded.plan().window:g} s"),
+        ("balance", f"{loaded.imbalance} <= {loaded.theta:g} for {loaded.hold:g} s"),
+        ("rebalancer", f"{loaded.rebalancer}, unless the command line names another"),
+        *((f"limit: {name}", limit) for name, limit in loaded.limits.items()),
+    ]
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in titles:
+        table.add_column(title, no_wrap=title != "value")
+    return table
+
+
+def _lines(loaded: Scenario) -> dict[str, list[float]]:
+    """What is plotted, by name: ratios, one for each entry of `asked`."""
+    course = scenario.asked(loaded)
+    if len(loaded.hosts) <= MOST_LINES:
+        return {host: [sums[host] for _, sums in course] for host in loaded.hosts}
+    return {
+        "hottest": [max(sums.values()) for _, sums in course],
+        "coolest": [min(sums.values()) for _, sums in course],
+    }
+
+
+def _plot(loaded: Scenario, lines: Mapping[str, Sequence[float]], width: int) -> Text:
+    course, end = scenario.asked(loaded), loaded.watch
+    starts = [after for after, _ in course]
+    plotext.terminal.limit(width=False, height=False)
+    figure = plotext.figure
+    figure.clear.all()
+    figure.plot_size(width, HEIGHT)
+    figure.ruler("y").lim(0, 100).ticks([0, 25, 50, 75, 100])
+    figure.ruler("x").lim(min(starts), end)
+    for values, colour in zip(lines.values(), COLOURS, strict=False):
+        # A staircase: each value stands until the next one begins.
+        times = [at for pair in zip(starts, [*starts[1:], end], strict=True) for at in pair]
+        heights = [100 * value for value in values for _ in range(2)]
+        line = figure.signal(times, heights, marker=plotext.marker("braille", pixel=plotext.pixel(colour)))
+        line.lines()
+        figure.draw(line)
+    return Text.from_ansi(figure.build().string().removesuffix("\n"), no_wrap=True, overflow="crop")

@@ -1,0 +1,48 @@
+"""`loadband rebalance COMMAND`: each command is a function that takes the words after its name.
+
+A command is imported when it is asked for: `check` draws no pictures, and `report` starts no servers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from loadband.commands import say, show
+from loadband.exits import Exit
+
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "check": ("loadband.rebalance.check", "check", "SCENARIO: is it valid, and what would happen? Nothing is touched."),
+    "schema": ("loadband.rebalance.check", "schema", "scenario|recording|result: its JSON Schema."),
+}
+"""By name: the module, the function, and what it does."""
+
+_HEAD = """\
+usage: loadband rebalance COMMAND ...
+
+Overloads a platform on purpose, watches whether it notices, moves something and comes back to balance, and reports
+when each happened and how sure that is.
+
+commands (each has a --help of its own):
+"""
+
+
+def help_text() -> str:
+    """What `loadband rebalance --help` prints."""
+    width = max(map(len, COMMANDS))
+    return _HEAD + "".join(f"  {name:{width}}  {text}\n" for name, (_, _, text) in COMMANDS.items())
+
+
+def main(words: Sequence[str]) -> int:
+    """Run with the words after `loadband rebalance`; returns the exit code.
+
+    0 PASS or done, 1 FAIL, 2 bad input, 3 failure inside, 4 INVALID.
+    """
+    if not words or words[0] in {"-h", "--help"}:
+        return show(help_text())
+    if words[0] not in COMMANDS:
+        say(f"loadband rebalance: unknown command {words[0]!r}; there are {', '.join(COMMANDS)}")
+        return Exit.BAD_INPUT
+    module, function, _ = COMMANDS[words[0]]
+    return cast("int", getattr(importlib.import_module(module), function)(words[1:]))
