@@ -290,5 +290,5 @@ def test_a_directory_in_the_place_of_a_file_is_unreadable(tmp_path: Path) -> Non
 def test_a_quota_that_is_no_limit_and_no_number_above_zero_is_refused(text: str, tmp_path: Path) -> None:
     root = copy("v2-pod", tmp_path)
     (root / "sys/fs/cgroup/cpu.max").write_text(text)
-    with pytest.raises(SensorError, match="is not above 0"):
+    with pytest.raises(SensorError, match="isn't greater than 0"):
         open_sensor(Scope.HOST, None, root)

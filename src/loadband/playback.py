@@ -1,4 +1,4 @@
-"""A profile that is played: what it asks for now, and the file followed when it changes."""
+"""Plays a profile: the setpoint at the current time, and a follower that notices when the file changes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ POLL = 0.5
 MAX_PROFILE_BYTES = 1 << 16
 MAX_SERIES_BYTES = 1 << 23
 LOOKS_BACK = 10
-"""Moments of the last window that the mean of a moving band is taken of."""
+"""Number of moments in the last window from which the mean of a moving band is calculated."""
 
 _Stamp = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Playback:
-    """What a profile asks for at the present moment; a source for a `SetpointCell`."""
+    """The setpoint of a profile at the current time; the source of a `SetpointCell`."""
 
     profile: Profile
     began: float
-    """Monotonic time of its begin, seconds."""
+    """Monotonic time at which the profile began, seconds."""
     window: float = 1.0
-    """Seconds that utilization is published over."""
+    """Seconds over which utilization is published."""
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
 
     def __call__(self) -> Setpoint:
-        """The setpoint of now."""
+        """The current setpoint."""
         seconds = self.clock() - self.began
         phase, band = self.profile.at(seconds)
         step = self.window / LOOKS_BACK
@@ -49,15 +49,15 @@ class Playback:
 
 
 def _mean(edges: Iterable[float]) -> float:
-    # Rounded as the bands are: what stands still is its own mean.
+    # Rounded like the bands: the mean of a band that stands still is the band itself.
     return round(sum(edges) / LOOKS_BACK, 9)
 
 
 class ProfileFile:
-    """A profile's file and those that it names: reads them, and notices when one has changed since.
+    """A profile's file and the files that it names: reads them, and notices when one of them has changed.
 
     Args:
-        path: the profile's.
+        path: the profile.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,10 +65,10 @@ class ProfileFile:
         self._stamps: dict[Path, _Stamp] = {}
 
     def load(self) -> Profile:
-        """Read the profile, whatever has changed.
+        """Read the profile, changed or not.
 
         Raises:
-            DocumentError: with all that is wrong.
+            DocumentError: with everything that is wrong.
         """
         self._stamps = {}
         try:
@@ -80,7 +80,7 @@ class ProfileFile:
         return parse(text, str(self._path), lambda name: self._read(self._path.parent / name, MAX_SERIES_BYTES))
 
     def changed(self) -> bool:
-        """Whether a file that was read, or that could not be, isn't what it was then."""
+        """Whether any of the files has changed since `load`, readable or not."""
         return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
 
     def _read(self, path: Path, most: int) -> str:
@@ -90,7 +90,7 @@ class ProfileFile:
 
 
 def _stamp(path: Path) -> _Stamp:
-    """What changes when a file does, a link to another one (as a mounted ConfigMap's) included; None without a file."""
+    """A value that changes with a file, even if a link (as in a mounted ConfigMap) changes; None without a file."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -99,16 +99,16 @@ def _stamp(path: Path) -> _Stamp:
 
 
 def play(profile: Profile, window: float) -> Playback:
-    """Play a profile from now on, or from the moment that it names.
+    """Play a profile from now on, or from the time that it names.
 
-    The wall clock is read once: a step of it later doesn't make the band jump.
+    The wall clock is read once, so that a step of it doesn't make the band jump later.
     """
     now = time.monotonic()
     return Playback(profile, now if profile.start is None else now - (time.time() - profile.start), window)
 
 
 class Follower:
-    """Reads the profile again when it changed or on demand, and goes back to what is configured on demand.
+    """Reads the profile again when it has changed or on demand; on demand it also restores the configured setpoint.
 
     Args:
         cell: what is kept up to date.
@@ -134,33 +134,33 @@ class Follower:
         self._answered = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Follow until told to stop; for a thread of its own, which a slow file system may block."""
+        """Follow until `stop` is set; runs in a thread of its own, which a slow file system may block."""
         while not stop.wait(POLL):
             self.look()
 
     def look(self) -> None:
-        """See whether there is something to do, and do it."""
+        """Do what is due now, if anything."""
         demands = self._demands()
         if demands != self._answered:
             self._answered = demands
             if self._again():
                 restored = self._cell.restore("settings" if self._file is None else "profile")
-                log.info("%s", f"read again; {'back to' if restored else 'it is still'} what is configured")
+                log.info("read again: %s", "back to the configured setpoint" if restored else "nothing was overridden")
         elif self._file and self._file.changed():
             self._again()
 
     def _again(self) -> bool:
-        """Read the profile again, if there is one; whether what is configured is good now."""
+        """Read the profile again, if there is one; returns whether the configured setpoint is good."""
         if self._file is None:
             return True
         try:
             profile = self._file.load()
         except DocumentError as error:
             for problem in error.problems:
-                log.error("%s; the old profile goes on", problem)  # noqa: TRY400 - each is a sentence for people
+                log.error("%s; the old profile goes on", problem)  # noqa: TRY400 - a sentence for people needs no trace
             return False
         if profile != self._profile:
             self._profile = profile
             self._cell.configure(play(profile, self._window), "profile")
-            log.info("the profile has changed and begins: %s", profile)
+            log.info("the profile has changed and starts: %s", profile)
         return True

@@ -20,16 +20,16 @@ from loadband.playback import ProfileFile
 from loadband.profile import Profile, curve
 
 HEIGHT = 16
-"""Rows of the plot."""
+"""Height of the plot, rows."""
 TICKS = 5
 
 
 def main(words: Sequence[str]) -> int:
-    """Run with the words after `loadband profile`; returns the exit code: 0 the profile is good, 2 it isn't."""
+    """Run with the words after `loadband profile`; the exit code is OK for a good profile, BAD_INPUT for a bad one."""
     parser = ArgumentParser(
         prog="loadband profile",
-        description="Checks a profile and shows what it will do; nothing burns. docs/profiles.md has the format.",
-        epilog="Exit codes: 0 the profile is good, 2 it is not.",
+        description="Checks a profile and shows what it does, without burning. docs/profiles.md describes the format.",
+        epilog="Exit codes: 0 the profile is good, 2 it isn't.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="The profile, as for LOADBAND_PROFILE.")
     try:
@@ -88,5 +88,5 @@ def _plot(profile: Profile, width: int) -> Text:
 
 
 def _time(seconds: float) -> str:
-    """As people read it: `0:01:30`, or `2 days, 3:00:00`."""
+    """Like `0:01:30`, or `2 days, 3:00:00`."""
     return str(timedelta(seconds=round(seconds, 1))).removesuffix("00000")

@@ -1,7 +1,7 @@
-"""The values that flow through the regulator, each immutable.
+"""The values that flow through the regulator; all are immutable.
 
 Ratios are 0..1 of the scope's capacity, times are seconds, amounts of CPU are CPUs (CPU-seconds per second). Percent
-exist only at the edges, in settings and in what people read.
+exists only at the edges: in settings, and in what people read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 
 class Scope(enum.StrEnum):
-    """What the band is about: whose CPUs are the denominator of every ratio."""
+    """What the band refers to: the CPUs that are the denominator of every ratio."""
 
     HOST = "host"
     CPUSET = "cpuset"
@@ -20,7 +20,7 @@ class Scope(enum.StrEnum):
 
 
 class Steal(enum.StrEnum):
-    """How time that the hypervisor took counts towards utilization."""
+    """How time that the hypervisor stole counts towards utilization."""
 
     IDLE = "idle"
     BUSY = "busy"
@@ -28,13 +28,13 @@ class Steal(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """The two edges between which utilization is to be held; ratios, 0 <= low < high <= 1."""
+    """The two edges between which utilization is held; ratios, 0 <= low < high <= 1."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        """Refuse edges that are no band.
+        """Refuse edges that don't make a band.
 
         Raises:
             ValueError: unless 0 <= low < high <= 1.
@@ -57,39 +57,39 @@ class Band:
 
 
 SetpointSource = Literal["settings", "profile", "control"]
-"""Who may ask for something: the settings, a profile that follows the time, or a client of the control listener."""
+"""Where a setpoint comes from: the settings, a profile, or a client of the control listener."""
 SETPOINT_SOURCES: tuple[SetpointSource, ...] = get_args(SetpointSource)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a profile is."""
+    """How far a profile has got."""
 
     profile: str
-    """Its name."""
+    """The profile's name."""
     phase: str
-    """The name of the phase of now."""
+    """The name of the current phase."""
     phases: tuple[str, ...]
-    """The names of all of them."""
+    """The names of all phases."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setpoint:
-    """What is asked for now, and where that came from: a band to hold, or a fixed effort."""
+    """What the regulator aims at, and where that came from: a band to hold, or a fixed effort."""
 
     band: Band | None
     source: SetpointSource = "settings"
     effort: float | None = None
-    """CPUs to burn whatever else runs; then there is no band."""
+    """CPUs to burn, whatever else runs; there is no band then."""
     lately: Band | None = None
-    """The mean of a moving band over the last second; None where the band stands still."""
+    """The mean of a moving band over the last second; None if the band stands still."""
     progress: Progress | None = None
-    """Of the profile that asks for it, if one does."""
+    """That of the profile that the band comes from, if it does."""
     serial: int = 0
-    """Tells what was asked for anew from the same before it: a latch begins anew."""
+    """Incremented on every request of a client, so that repeating a request restarts the latch."""
 
     def __post_init__(self) -> None:
-        """Refuse to be asked for both, or for nothing.
+        """Refuse both, and neither.
 
         Raises:
             ValueError: unless exactly one of band and effort is given, and an effort is >= 0.
@@ -99,17 +99,17 @@ class Setpoint:
 
     @property
     def judged(self) -> Band | None:
-        """The band that the last second is held against, so that what follows a ramp exactly is in the band."""
+        """The band that the last second is judged by: then utilization that follows a ramp exactly is in the band."""
         return self.lately or self.band
 
     def __str__(self) -> str:
-        """What is asked for as people read it: `60..70 %` or `0.25 CPUs`."""
+        """As people read it: `60..70 %` or `0.25 CPUs`."""
         return str(self.band) if self.band is not None else f"{self.effort:g} CPUs"
 
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """Cumulative counts of the kernel's CPU bandwidth control for our cgroup."""
+    """Cumulative counts of the kernel's CPU bandwidth control for this process's control group."""
 
     periods: int
     throttled_periods: int
@@ -126,39 +126,39 @@ class Sample:
     at: float
     """Monotonic clock, seconds, as close to the counters' reading as possible."""
     cpus: frozenset[int]
-    """The CPUs that the counters speak of, never empty; a change makes two samples incomparable."""
+    """The CPUs that the counters cover, never empty; a change makes two samples incomparable."""
     capacity: float
     """CPUs of the scope, > 0."""
     reach: float
-    """The most CPUs that we can burn, >= 0."""
+    """The most CPUs that this process can burn, >= 0."""
     own: float
-    """CPU-seconds of this whole process, ns-exact."""
+    """CPU-seconds of this whole process, exact to the nanosecond."""
     quantum: float
-    """The step of the idle or busy counter, in CPU-seconds: what one difference may be wrong by."""
+    """The step of the idle or busy counter, in CPU-seconds: the possible error of a difference."""
     ticks: float
-    """Sum of all the counters read; it stands still only if the source of the counters is frozen."""
+    """Sum of all counters; it stands still only if their source is frozen."""
     idle: float | None = None
     """CPU-seconds idle, without iowait."""
     iowait: float = 0.0
     """CPU-seconds idle while waiting for I/O; may decrease (proc(5))."""
     steal: float = 0.0
-    """CPU-seconds that the hypervisor took."""
+    """CPU-seconds that the hypervisor stole."""
     busy: float | None = None
-    """CPU-seconds used by everybody in the scope."""
+    """CPU-seconds used by all processes of the scope."""
     throttling: Throttling | None = None
-    """None where no quota is set."""
+    """None without a quota."""
     quota: float = 0.0
-    """CPU-seconds dealt out at once by bandwidth control: `busy` may run ahead of capacity x time by that. 0: none."""
+    """CPU-seconds that bandwidth control grants at once: `busy` may be ahead of capacity x time by so much. 0: none."""
     source: str = ""
     """The file that `idle` or `busy` was read from; a change makes two samples incomparable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """CPU-seconds that the counters reported and a reading could not hold: they belong to the next one.
+    """CPU-seconds that the counters reported but a reading couldn't hold; they go into the next reading.
 
-    Counters move in steps, so that one difference can claim more idle time than others left free. Handing the rest on
-    makes the sums of the readings follow the counters, with no drift, though each reading's shares are within 0..1.
+    Counters move in steps, so one difference can claim more idle time than there was. Because the rest is carried over,
+    the sums of the readings follow the counters without drift, while each reading's shares stay within 0..1.
     """
 
     own: float = 0.0
@@ -182,22 +182,22 @@ class Reading:
     steal: float
     idle: float
     uncertainty: float
-    """The largest error, as a ratio, that the counter's step can make in `other` and `idle`."""
+    """The largest error, a ratio, that the counter's step can cause in `other` and `idle`."""
     carry: Carry = Carry()
-    """What the next difference has to start with."""
+    """What the next difference starts with."""
 
     def utilization(self, steal: Steal) -> float:
-        """Utilization, a ratio: own + other, and steal when that counts as busy."""
+        """Utilization, a ratio: own + other, and steal if that counts as busy."""
         busy = self.own + self.other
         return busy + self.steal if steal is Steal.BUSY else busy
 
     def others(self, steal: Steal) -> float:
-        """What is not ours to change, a ratio: other, and steal when that counts as busy."""
+        """What this process can't change, a ratio: other, and steal if that counts as busy."""
         return self.other + self.steal if steal is Steal.BUSY else self.other
 
 
 class DropReason(enum.StrEnum):
-    """Why a sample could not be turned into a reading."""
+    """Why a sample couldn't be turned into a reading."""
 
     UNREADABLE = "unreadable"
     BACKWARDS = "backwards"
@@ -209,7 +209,7 @@ class DropReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A sample that gives no reading, with one sentence of why, for people."""
+    """A sample that gave no reading, and why, in one sentence for people."""
 
     reason: DropReason
     why: str
@@ -217,15 +217,15 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the workers are to do until the next cycle."""
+    """What the workers do until the next cycle."""
 
     workers: int
     effort: float
     """CPU-seconds per second for all workers together, 0..reach."""
     at_limit: bool = False
-    """Whether no more can be commanded: the reach, or the number of workers, is used up."""
+    """Whether more can't be commanded: the reach, or the number of workers, is used up."""
     latched: float | None = None
-    """The fixed size of an ordinary load, CPUs, which doesn't seek a band; None in closed loop."""
+    """The size of an ordinary load, CPUs, that seeks no band; None in closed loop."""
 
     @property
     def duty(self) -> float:
@@ -234,7 +234,7 @@ class Command:
 
 
 class State(enum.StrEnum):
-    """The one word that says how it goes; the first that applies, in this order."""
+    """The state of the regulator in one word: the first that applies, in this order."""
 
     FAILSAFE = "failsafe"
     EXPIRED = "expired"
@@ -247,7 +247,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A state, and one sentence of why, for people."""
+    """A state, and why, in one sentence for people."""
 
     state: State
     why: str
@@ -255,7 +255,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class CpuSeconds:
-    """CPU-seconds by mode since the start, each never decreasing."""
+    """CPU-seconds by mode since the start; they never decrease."""
 
     own: float = 0.0
     other: float = 0.0
@@ -265,7 +265,7 @@ class CpuSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Durations counted by bucket, not cumulative; the last count is of those above every bound."""
+    """Durations counted by bucket, not cumulative; the last count is that of durations above every bound."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -274,7 +274,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the loop has counted since the start; every number never decreases."""
+    """What the loop has counted since the start; no number ever decreases."""
 
     cycles: int = 0
     overruns: int = 0
@@ -285,7 +285,7 @@ class Counts:
     """Observed seconds since the band was first entered: the denominator of `held`."""
     cpu: CpuSeconds = CpuSeconds()
     band_changes: dict[SetpointSource, int] = field(default_factory=dict)
-    """By who asked for them."""
+    """By source."""
     worker_restarts: int = 0
 
     @property
@@ -296,7 +296,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that one cycle knows, published as one reference; everyone outside the loop reads only this."""
+    """Everything that one cycle knows, published as one reference; whatever is outside the loop reads only this."""
 
     at: float
     """Monotonic time of the cycle, seconds."""
@@ -310,22 +310,22 @@ class Snapshot:
     scope: Scope
     steal: Steal
     reading: Reading | None
-    """Over the last second, sliding; None as long as there is no trustworthy one."""
+    """Over the last second, sliding; None if there is no trustworthy one."""
     utilization: float | None
-    """Of that reading, a ratio."""
+    """That of the reading, a ratio."""
     in_band: bool
     command: Command
     verdict: Verdict
     counts: Counts
     durations: Histogram
-    """Of the cycles, seconds."""
+    """Cycle durations, in seconds."""
     throttling: Throttling | None = None
     latch_timestamp: float | None = None
-    """Wall-clock time since which the command is latched, seconds since the epoch; None in closed loop."""
+    """When the command was latched, seconds since the epoch; None in closed loop."""
     deadline: float | None = None
-    """Wall-clock end of DURATION, seconds since the epoch."""
+    """When DURATION ends, seconds since the epoch; None without one."""
 
     @property
     def held(self) -> bool:
-        """Whether the band was held; a fixed effort has none that could be missed."""
+        """Whether the band was held; always true for a fixed effort, which has no band to miss."""
         return self.setpoint.band is None or self.counts.held

@@ -1,4 +1,4 @@
-"""The one input cell: the band of now and where it came from. Whatever changes the target does it here."""
+"""The one input cell: the current setpoint. Whatever changes the target does it here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from loadband.quantities import SETPOINT_SOURCES, Setpoint, SetpointSource
 
 
 class SetpointCell:
-    """Holds the present setpoint; the loop reads it once a cycle, anyone may replace it from any thread.
+    """Holds the current setpoint: the loop reads it once per cycle, any thread may replace it.
 
-    What is configured may move with time; what a client asked for stands before it until it is taken back.
+    The configured setpoint may move with time. A client's setpoint overrides it until it is withdrawn.
 
     Args:
-        configured: what is asked for, or what says so at any time; called from any thread.
+        configured: the setpoint that the settings ask for, or a function that returns it; called from any thread.
     """
 
     def __init__(self, configured: Setpoint | Callable[[], Setpoint]) -> None:
@@ -26,18 +26,22 @@ class SetpointCell:
         self._serial = 0
 
     def read(self) -> Setpoint:
-        """What is asked for now."""
+        """The current setpoint."""
         return self._now()
 
     def replace(self, setpoint: Setpoint) -> None:
-        """Ask for something else from the next cycle on, and count the change under its source."""
+        """Override the configured setpoint from the next cycle on; the change is counted under its source."""
         with self._lock:
             self._serial += 1
             self._now = _source(replace(setpoint, serial=self._serial))
             self._count(setpoint.source)
 
     def restore(self, source: SetpointSource) -> bool:
-        """Go back to what is configured; whether that was a change, which is counted under who asked for it."""
+        """Go back to the configured setpoint; a change is counted under the source that asked for it.
+
+        Returns:
+            Whether it was overridden until now.
+        """
         with self._lock:
             changed = self._now is not self._configured
             if changed:
@@ -46,7 +50,7 @@ class SetpointCell:
             return changed
 
     def configure(self, configured: Callable[[], Setpoint], source: SetpointSource) -> None:
-        """Put another in the place of what is configured; what a client asked for stands on."""
+        """Replace the configured setpoint; a client's setpoint still overrides it."""
         with self._lock:
             if self._now is self._configured:
                 self._now = configured
@@ -58,7 +62,7 @@ class SetpointCell:
 
     @property
     def changes(self) -> Mapping[SetpointSource, int]:
-        """Changes since the start, by who asked for them; a profile's motion is none."""
+        """Changes since the start, by source; a profile that moves isn't a change."""
         return self._changes
 
 

@@ -1,11 +1,11 @@
-"""Measures how busy a scope's CPUs are: cumulative samples, and readings as their differences.
+"""Measures how busy the CPUs of a scope are: cumulative samples, and readings as their differences.
 
     sensor = open_sensor(Scope.HOST, max_effort=None)
     earlier, later = sensor.sample(), sensor.sample()
     reading = difference(earlier, later, max_gap=1.0)
 
-`files` reads, `procstat` and `cgroups` understand what was read, `scopes` makes samples of it, `reading` (pure) makes
-readings of samples.
+`files` reads the kernel's files, `procstat` and `cgroups` parse them, `scopes` turns them into samples, and `reading`
+(pure) turns samples into readings.
 """
 
 from loadband.sensor.files import UnreadableError

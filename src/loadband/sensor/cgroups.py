@@ -1,9 +1,9 @@
-"""Finds and reads the control groups that we are in: v1, v2, and both at once (cgroups(7)).
+"""Finds and reads the control groups of this process: v1, v2, and both at once (cgroups(7)).
 
-/proc/self/cgroup names our group in each hierarchy, /proc/self/mountinfo says which part of a hierarchy is mounted
-where. Both are relative to the root of our cgroup namespace, so that a group is visible through a mount only if the
-mount's root is the group or one of its ancestors. A root such as `/../..` lies outside the namespace: the names on the
-way down from there are unknown.
+/proc/self/cgroup names the process's group in each hierarchy, /proc/self/mountinfo says which part of a hierarchy is
+mounted where. Both are relative to the root of the process's cgroup namespace, so a group is visible through a mount
+only if the mount's root is the group or one of its ancestors. A root such as `/../..` lies outside the namespace: the
+names on the way down from there are unknown.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ class Mount:
     root: PurePosixPath
     """The group that the mount shows at its top."""
     point: PurePosixPath
-    """Where, relative to `/`."""
+    """The mount point, relative to `/`."""
     kind: str
     """The file system's type: `cgroup` (v1) or `cgroup2`."""
     controllers: frozenset[str]
-    """Of a v1 hierarchy; among them other mount options, which do no harm."""
+    """The controllers of a v1 hierarchy, and other mount options, which do no harm."""
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
-    """The cgroup mounts of /proc/self/mountinfo (proc_pid_mountinfo(5)); of two on one mount point the upper.
+    """The cgroup mounts of /proc/self/mountinfo (proc_pid_mountinfo(5)); of two on one mount point, the upper one.
 
     Raises:
-        ValueError: a line is garbled.
+        ValueError: if a line is garbled.
     """
     mounts = {}
     for line in text.splitlines():
@@ -49,10 +49,10 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 
 def parse_membership(text: str) -> dict[str, PurePosixPath]:
-    """Our group by controller, from /proc/self/cgroup; that of the v2 hierarchy has the empty name.
+    """The process's group by controller, from /proc/self/cgroup; the v2 hierarchy has the empty name.
 
     Raises:
-        ValueError: a line is garbled.
+        ValueError: if a line is garbled.
     """
     membership: dict[str, PurePosixPath] = {}
     for line in text.splitlines():
@@ -67,17 +67,17 @@ def _unescape(path: str) -> PurePosixPath:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A control group that is visible from here."""
+    """A control group that this process can see."""
 
     name: PurePosixPath
-    """As /proc/self/cgroup gives it: the same in all hierarchies for groups that belong together."""
+    """As in /proc/self/cgroup: groups that belong together have the same name in all hierarchies."""
     path: Path
     """Its directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A quota of CPU bandwidth, both in seconds, > 0."""
+    """A quota of CPU bandwidth: quota and period in seconds, > 0."""
 
     group: Group
     quota: float
@@ -91,25 +91,25 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy(ABC):
-    """Our group and its visible ancestors in one hierarchy.
+    """The process's group and its visible ancestors in one hierarchy.
 
-    What reads a file raises UnreadableError if it is there and cannot be read or understood.
+    Every method that reads a file raises UnreadableError if the file exists but can't be read or understood.
     """
 
     groups: tuple[Group, ...]
-    """Ours first, never empty."""
+    """The process's own first; never empty."""
 
     @abstractmethod
     def is_root(self) -> bool:
-        """Whether our group is the root of the machine's hierarchy, not just that of a namespace."""
+        """Whether the process's group is the root of the machine's hierarchy, not only of a namespace."""
 
     @abstractmethod
     def limit(self, group: Group) -> Limit | None:
-        """A group's own quota; None where it has none."""
+        """A group's own quota; None if it has none."""
 
     @abstractmethod
     def usage(self, group: Group) -> Look[float]:
-        """Cumulative CPU-seconds of all in a group."""
+        """Cumulative CPU-seconds of all processes in a group."""
 
     @abstractmethod
     def throttling(self, group: Group) -> Throttling:
@@ -117,7 +117,7 @@ class Hierarchy(ABC):
 
     @abstractmethod
     def cpus(self) -> frozenset[int] | None:
-        """The CPUs that our group may use; None where the cpuset controller is not at work."""
+        """The CPUs that the process's group may use; None if the cpuset controller isn't enabled."""
 
 
 class _V1(Hierarchy):
@@ -147,7 +147,7 @@ class _V1(Hierarchy):
 
 
 class _V2(Hierarchy):
-    """The unified hierarchy; it counts usage in every group, even where its controllers are not at work."""
+    """The unified hierarchy; it counts usage in every group, even if its controllers aren't enabled."""
 
     def is_root(self) -> bool:
         return not (self.groups[0].path / "cgroup.events").exists()  # a file that only the root lacks
@@ -174,7 +174,7 @@ class _V2(Hierarchy):
 def _parse_microseconds(text: str) -> float:
     number = int(text)
     if number <= 0:
-        raise ValueError(f"{number} us is not above 0")
+        raise ValueError(f"{number} us isn't greater than 0")
     return 1e-6 * number
 
 
@@ -197,33 +197,33 @@ def _parse_keys(text: str, *names: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """The control groups that we are in, as far as they are visible: found once, read each time."""
+    """The control groups of this process, as far as they are visible: found once, read every time."""
 
     cpu: Hierarchy | None
-    """Where bandwidth is limited."""
+    """Limits bandwidth."""
     accounting: Hierarchy | None
-    """Where usage is counted; with v1 it may be a hierarchy of its own."""
+    """Counts usage; a hierarchy of its own in some v1 systems."""
     cpuset: Hierarchy | None
 
     @classmethod
     def visible(cls, root: Path) -> Cgroups:
-        """Find our groups.
+        """Find the process's groups.
 
         Args:
             root: the directory that holds `proc` and `sys`.
 
         Raises:
-            UnreadableError: what says where they are is there and cannot be read or understood.
+            UnreadableError: if a file that says where they are exists but can't be read or understood.
         """
         membership = look_if_there(str(root / "proc/self/cgroup"), parse_membership) or {}
         mounts = look(str(root / "proc/self/mountinfo"), parse_mountinfo).value
         return cls(*(find(controller, mounts, membership, root) for controller in ("cpu", "cpuacct", "cpuset")))
 
     def limit(self) -> Limit | None:
-        """The tightest quota that holds us, the outermost of equal ones; None without any.
+        """The tightest quota on this process, the outermost of equal ones; None without one.
 
         Raises:
-            UnreadableError: a file is there and cannot be read or understood. So do the other methods.
+            UnreadableError: if a file exists but can't be read or understood; the other methods raise it, too.
         """
         if self.cpu is None:
             return None
@@ -235,36 +235,34 @@ class Cgroups:
         return self.cpu.throttling(limit.group) if self.cpu and limit else None
 
     def usage(self, limit: Limit | None) -> Look[float]:
-        """Cumulative CPU-seconds of all that share the limit with us, else of our own group.
+        """Cumulative CPU-seconds of all processes under the limit; without one, of the process's own group.
 
         Raises:
-            UnreadableError: also where no hierarchy counts usage.
+            UnreadableError: also if no hierarchy counts usage.
         """
         if self.accounting is None:
-            raise UnreadableError(
-                "CPU use is not counted by control group here: neither cpuacct nor cgroup2 is visible"
-            )
+            raise UnreadableError("CPU use isn't counted by control group here: neither cpuacct nor cgroup2 is visible")
         ours, *ancestors = self.accounting.groups
         return self.accounting.usage(
             next((group for group in ancestors if limit and group.name == limit.group.name), ours)
         )
 
     def cpus(self) -> frozenset[int] | None:
-        """The CPUs that the cpuset allows; None where none is visible."""
+        """The CPUs that the cpuset allows; None if no cpuset is visible."""
         return self.cpuset.cpus() if self.cpuset else None
 
 
 def find(
     controller: str, mounts: list[Mount], membership: dict[str, PurePosixPath], root: Path = Path("/")
 ) -> Hierarchy | None:
-    """The hierarchy of a controller, through the mount that shows most of our ancestors.
+    """The hierarchy of a controller, through the mount that shows most ancestors of the process's group.
 
-    A controller that is in a v1 hierarchy is not in the v2 one, so v1 is looked at first.
+    A controller in a v1 hierarchy isn't in the v2 hierarchy, so v1 comes first.
 
     Args:
         controller: `cpu`, `cpuacct` or `cpuset`.
         mounts: all cgroup mounts.
-        membership: our group by controller.
+        membership: the process's group by controller.
         root: the directory that the mount points are below.
     """
     v1 = [mount for mount in mounts if mount.kind == "cgroup" and controller in mount.controllers]
@@ -277,7 +275,7 @@ def find(
 
 
 def _chain(name: PurePosixPath, mount: Mount, root: Path) -> tuple[Group, ...]:
-    """A group and its ancestors as far as a mount shows them; empty where it does not show the group."""
+    """A group and its ancestors, as far as a mount shows them; empty if it doesn't show the group."""
     if not name.is_relative_to(mount.root):
         return ()
     inside = name.relative_to(mount.root)

@@ -1,4 +1,4 @@
-"""Reads the kernel's files, and says in one sentence which one could not be read or understood."""
+"""Reads the kernel's files; one sentence says which of them couldn't be read or understood."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHUNK = 1 << 15
-"""Bytes asked for at once: most files are read in one go, since for each read the kernel may make the text anew."""
+"""Bytes per read: enough to read most files at once, since the kernel may generate the text again for each read."""
 
 
 class UnreadableError(Exception):
-    """A file of the kernel could not be read or understood; the message is a sentence that names it."""
+    """A file of the kernel couldn't be read or understood; the message is a sentence that names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look(Generic[T]):
-    """What a file said, and the two clocks at that moment."""
+    """The value of a file, and two clocks at that moment."""
 
     path: str
     at: float
@@ -31,21 +31,21 @@ class Look(Generic[T]):
     own: float
     """CPU-seconds of this whole process."""
     value: T
-    """What the parser made of the text."""
+    """What the parser returned for the text."""
 
 
 def look(path: str, parse: Callable[[str], T]) -> Look[T]:
-    """Read a file of the kernel whole, with the clocks as close to it as can be.
+    """Read a whole file of the kernel, with the clocks as close to it as possible.
 
-    The clocks are read between opening and reading: the kernel makes the text during the first read. Reading our own
-    CPU time first also makes the kernel charge this thread's running time to our control group.
+    The clocks are read between opening and reading: the kernel generates the text during the first read. Reading the
+    process's CPU time first also makes the kernel charge this thread's running time to the control group.
 
     Args:
-        path: any file whose text ends in a newline, as the kernel's do.
-        parse: makes the value of the text; raises ValueError where it cannot.
+        path: a file whose text ends in a newline, as all those of the kernel do.
+        parse: turns the text into a value; raises ValueError if it can't.
 
     Raises:
-        UnreadableError: the file is missing, forbidden, cut off, or not understood.
+        UnreadableError: if the file is missing, forbidden, cut off, or not understood.
     """
     try:
         return _look(path, parse)
@@ -54,10 +54,10 @@ def look(path: str, parse: Callable[[str], T]) -> Look[T]:
 
 
 def look_if_there(path: str, parse: Callable[[str], T]) -> T | None:
-    """Read a file like `look`; None where there is none.
+    """Read a file like `look`; None if it doesn't exist.
 
     Raises:
-        UnreadableError: it is there, but forbidden, cut off, or not understood.
+        UnreadableError: if it exists, but is forbidden, cut off, or not understood.
     """
     try:
         return _look(path, parse).value
@@ -66,10 +66,10 @@ def look_if_there(path: str, parse: Callable[[str], T]) -> T | None:
 
 
 def _look(path: str, parse: Callable[[str], T]) -> Look[T]:
-    """Read a file like `look`, but for one that is missing.
+    """Read a file like `look`, but let FileNotFoundError through.
 
-    It is opened each time, since one that was put in its place is another; but without a file object, which costs as
-    much as all the rest.
+    The file is opened every time, because another one may have taken its place; but without a file object, which costs
+    as much as all the rest.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -103,7 +103,7 @@ def parse_cpu_list(text: str) -> frozenset[int]:
     """The CPUs of a list such as `0-3,8`, the format of cpuset(7).
 
     Raises:
-        ValueError: it is no such list, or an empty one.
+        ValueError: if it isn't such a list, or an empty one.
     """
     cpus: set[int] = set()
     for part in text.strip().split(","):

@@ -1,9 +1,9 @@
-"""Understands /proc/stat (proc_stat(5)): pure.
+"""Parses /proc/stat (proc_stat(5)); pure.
 
-psutil reads the same file, and the tests hold this parser against it. It does not serve here: the total and the CPUs
-come from two separate reads (twice the cost, and a CPU may go offline between them), the list of CPUs has no numbers
-(after CPU 0 went offline its first entry is CPU 1), a cut-off file looks like a smaller machine, and the place of /proc
-is a global of the process.
+psutil reads the same file, and the tests compare this parser with it. It can't be used here: it reads the total and the
+CPUs separately (twice the cost, and a CPU may go offline in between), its list of CPUs has no numbers (if CPU 0 is
+offline, the first entry is CPU 1), a truncated file looks like a smaller machine, and the path of /proc is a global of
+the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
-"""The step of every counter in /proc/stat, seconds: 10 ms on all Linux machines, whatever the kernel's own tick."""
+"""The step of every counter in /proc/stat, seconds: 10 ms on every Linux machine, whatever tick the kernel has."""
 
 _IDLE, _IOWAIT, _STEAL, _FIELDS = 3, 4, 7, 8
 
@@ -30,15 +30,15 @@ class CpuTimes:
     iowait: float
     steal: float
     total: float
-    """Of all fields but guest and guest_nice, which user and nice already hold."""
+    """Sum of all fields but guest and guest_nice, which user and nice include."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcStat:
-    """The CPU lines of /proc/stat, understood no further than asked for: 256 of them cost a millisecond."""
+    """The CPU lines of /proc/stat. They are only parsed as far as needed: 256 of them cost a millisecond."""
 
     whole: str
-    """The fields of the line `cpu`, which the kernel adds up before it cuts them to ticks."""
+    """The fields of the line `cpu`, which the kernel adds up before it truncates them to ticks."""
     each: dict[int, str]
     """The fields of the lines `cpuN`, by N, never empty: only online CPUs have one."""
 
@@ -47,13 +47,13 @@ class ProcStat:
         """Find the CPU lines.
 
         Raises:
-            ValueError: they are missing or cut off, or a CPU has no number.
+            ValueError: if they are missing or cut off, or a CPU has no number.
         """
         each: dict[int, str] = {}
         first, *lines = text.splitlines()
         name, _, whole = first.partition(" ")
         if name != "cpu":
-            raise ValueError("its first line is not that of all CPUs")
+            raise ValueError("its first line isn't that of all CPUs")
         for line in lines:
             name, _, fields = line.partition(" ")
             if not name.startswith("cpu"):
@@ -66,18 +66,18 @@ class ProcStat:
         return cls(whole, each)
 
     def machine(self) -> CpuTimes:
-        """All online CPUs together, each counter right to one tick.
+        """All online CPUs together; each counter is correct to one tick.
 
         Raises:
-            ValueError: the line is garbled.
+            ValueError: if the line is garbled.
         """
         return _add([self.whole])
 
     def of(self, cpus: Iterable[int]) -> CpuTimes:
-        """Some online CPUs together, each counter right to one tick a CPU.
+        """Some online CPUs together; each counter is correct to one tick per CPU.
 
         Raises:
-            ValueError: a line is garbled.
+            ValueError: if a line is garbled.
         """
         return _add(self.each[cpu] for cpu in cpus)
 
@@ -87,7 +87,7 @@ def _add(lines: Iterable[str]) -> CpuTimes:
     for line in lines:
         fields = line.split()[:_FIELDS]
         if len(fields) < _FIELDS:
-            raise ValueError(f"a CPU line has {len(fields)} fields, not {_FIELDS} or more")
+            raise ValueError(f"a CPU line has {len(fields)} fields, fewer than {_FIELDS}")
         rows.append(map(int, fields))
     ticks = list(map(sum, zip(*rows, strict=True)))
     return CpuTimes(TICK * ticks[_IDLE], TICK * ticks[_IOWAIT], TICK * ticks[_STEAL], TICK * sum(ticks))

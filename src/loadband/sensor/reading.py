@@ -1,7 +1,8 @@
-"""Turns two samples into a reading: pure.
+"""Turns two samples into a reading; pure.
 
-Idle time is measured against the clock, not against the sum of ticks, and our own use by our own clock; what is left of
-capacity x time belongs to others (scopes host and cpuset). In the scope container use is known and idle time is left.
+Idle time is measured against the clock, not against the sum of ticks, and the process's own use by its CPU clock; the
+rest of capacity x time is that of other processes (scopes host and cpuset). In the scope container, usage is known, and
+the rest is idle time.
 """
 
 from __future__ import annotations
@@ -15,43 +16,43 @@ if TYPE_CHECKING:
     from loadband.quantities import Sample
 
 SHORTEST = 0.001
-"""Seconds; over less than this a difference says nothing."""
+"""Seconds; a difference over less time says nothing."""
 
 FROZEN_AFTER = 0.05
-"""Seconds; by then counters in steps of 10 ms have moved, or nobody moves them."""
+"""Seconds, after which counters in steps of 10 ms have moved, unless they are frozen."""
 
 TOLERANCE = 0.25
-"""How much more than all the time there was a counter may claim: reading it took its time, too."""
+"""How much more than the elapsed time a counter may claim, as a ratio: reading it takes time, too."""
 
 BACKWARDS_STEPS = 1.5
-"""Steps by which a counter may go back: one is rounding, two are not."""
+"""Steps by which a counter may go back: one is rounding, two aren't."""
 
 CARRIED_STEPS = 2
-"""Steps of the counter that a reading may leave to the next: idle and iowait are cut to one each."""
+"""Steps of the counter that may be carried into the next reading: idle and iowait are each truncated to a step."""
 
 LATE = 0.002
-"""Seconds by which a counter may be read later than the clock: a reading may leave that much time to the next."""
+"""Seconds by which a counter may be read later than the clock; so much time may be carried into the next reading."""
 
 NOTHING = Carry()
-"""What the first of consecutive readings starts with."""
+"""The carry into the first of consecutive readings."""
 
 _GRID = 2**40
-"""Shares are multiples of 1 / 2^40, so that their sum is 1 exactly, in whatever order they are added."""
+"""Shares are multiples of 1 / 2^40, so that their sum is exactly 1, in whatever order they are added."""
 
 
 def difference(previous: Sample, now: Sample, max_gap: float, carry: Carry = NOTHING) -> Reading | Dropped:
-    """What happened between two samples of one sensor.
+    """The reading between two samples of one sensor.
 
     Args:
         previous: the earlier sample.
         now: the later one.
         max_gap: the longest time between them that is trusted, seconds.
-        carry: of the reading that ended with `previous`, if there was one: with it the sums of consecutive readings
-            follow the counters to within a few of their steps, for ever; without it each reading that had to be
-            limited to 0..1 leaves an error behind (up to a point of mean utilization at 100 ms on 2 CPUs).
+        carry: that of the reading that ended with `previous`, if there was one. With it, the sums of consecutive
+            readings follow the counters to within a few steps, for ever; without it, every reading that had to be
+            limited to 0..1 leaves an error (up to one point of mean utilization at 100 ms on 2 CPUs).
 
     Returns:
-        The reading, or why there is none.
+        The reading, or the reason why there is none.
     """
     dropped = _incomparable(previous, now, max_gap) or _implausible(previous, now)
     if dropped:
@@ -61,7 +62,7 @@ def difference(previous: Sample, now: Sample, max_gap: float, carry: Carry = NOT
     bound = CARRIED_STEPS * now.quantum + LATE * now.capacity + now.quota
 
     def place(seconds: float, free: float) -> tuple[float, float]:
-        """The share of the capacity that CPU-seconds get, at most what is free, and the CPU-seconds left over."""
+        """The share of the capacity for some CPU-seconds, at most what is free, and the CPU-seconds left over."""
         share = floor(_GRID * min(max(seconds / span, 0.0), free)) / _GRID
         return share, min(max(seconds - share * span, -bound), bound)
 
@@ -91,12 +92,12 @@ def difference(previous: Sample, now: Sample, max_gap: float, carry: Carry = NOT
 
 
 def _advanced(previous: Sample, now: Sample) -> float:
-    """How far the scope's counter of idle or busy time went, CPU-seconds."""
+    """By how much the scope's counter of idle or busy time advanced, CPU-seconds."""
     if now.busy is not None and previous.busy is not None:
         return now.busy - previous.busy
     idle = (now.idle or 0.0) - (previous.idle or 0.0)
-    # Waiting for I/O is idle time that moves from one counter to the other and back, so their sum is what to trust;
-    # but iowait may also decrease by itself (proc_stat(5)).
+    # Waiting for I/O is idle time that moves from one counter to the other and back, so their sum can be trusted. But
+    # iowait may also decrease by itself (proc_stat(5)).
     both = idle + now.iowait - previous.iowait
     return both if both >= -BACKWARDS_STEPS * now.quantum else idle
 
@@ -106,7 +107,8 @@ def _incomparable(previous: Sample, now: Sample, max_gap: float) -> Dropped | No
     dt = now.at - previous.at
     if not SHORTEST <= dt <= max_gap:
         return Dropped(
-            DropReason.GAP, f"the samples are {dt:.3f} s apart, not {SHORTEST:g}..{max_gap:g} s: were we stopped?"
+            DropReason.GAP,
+            f"the samples are {dt:.3f} s apart, not {SHORTEST:g}..{max_gap:g} s: was the process stopped?",
         )
     if now.cpus != previous.cpus:
         return Dropped(
@@ -120,7 +122,7 @@ def _incomparable(previous: Sample, now: Sample, max_gap: float) -> Dropped | No
 
 
 def _implausible(previous: Sample, now: Sample) -> Dropped | None:
-    """Why the counters cannot be believed."""
+    """Why the counters can't be believed."""
     dt = now.at - previous.at
     own = now.own - previous.own
     scope = ("idle" if now.busy is None else "busy", _advanced(previous, now))
@@ -134,5 +136,6 @@ def _implausible(previous: Sample, now: Sample) -> Dropped | None:
     if dt >= FROZEN_AFTER and now.ticks == previous.ticks:
         return Dropped(DropReason.FROZEN, f"no counter of {now.source} moved in {dt:.3f} s")
     if now.busy is not None and own > 2 * scope[1] + now.quantum:
-        return Dropped(DropReason.FROZEN, f"{now.source} counted {scope[1]:.3f} s, and we alone used {own:.3f} s")
+        why = f"{now.source} counted {scope[1]:.3f} s, but this process alone used {own:.3f} s"
+        return Dropped(DropReason.FROZEN, why)
     return None

@@ -1,4 +1,4 @@
-"""The sensors, one a scope: each looks at the cumulative counters and says what may be used of the CPUs."""
+"""The sensors, one per scope: each reads the cumulative counters, the capacity and the reach."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class SensorError(Exception):
-    """The scope cannot be measured here; the message is one sentence for people."""
+    """The scope can't be measured here; the message is one sentence for people."""
 
 
 class Sensor(ABC):
-    """Looks at a scope's CPUs.
+    """Looks at the CPUs of a scope.
 
-    Our control groups are found once: a process that is moved to others later must be started anew. All else is read
-    again for each sample, so that hotplug and changes of a quota or a cpuset show in the next one.
+    The process's control groups are found once: if it is moved to others later, it has to be restarted. Everything else
+    is read for each sample, so hotplug and changes of a quota or a cpuset show in the next one.
     """
 
     def __init__(self, cgroups: Cgroups, max_effort: float | None, root: Path) -> None:
@@ -41,20 +41,20 @@ class Sensor(ABC):
         """Look at the counters now.
 
         Raises:
-            UnreadableError: a file cannot be read or understood.
+            UnreadableError: if a file can't be read or understood.
         """
 
     @property
     def warnings(self) -> list[str]:
-        """What the numbers leave out here now: sentences for people.
+        """What the numbers don't include at present: sentences for people.
 
         Raises:
-            UnreadableError: a file cannot be read or understood.
+            UnreadableError: if a file can't be read or understood.
         """
-        return [] if self._cgroups.cpu else ["no control group is visible: a CPU quota, if there is one, goes unseen"]
+        return [] if self._cgroups.cpu else ["no control group is visible: a CPU quota, if there is one, is not seen"]
 
     def _reach(self, limit: Limit | None, online: frozenset[int]) -> float:
-        """The most CPUs that we can burn."""
+        """The most CPUs that this process can burn."""
         cpuset = self._cgroups.cpus()
         return min(
             len(os.sched_getaffinity(0)),
@@ -66,9 +66,9 @@ class Sensor(ABC):
 
 
 class _ProcStatSensor(Sensor):
-    """What is idle, from /proc/stat.
+    """Idle time from /proc/stat.
 
-    Idle time is exact there, cut to a tick; busy times are what the tick happened to meet.
+    Idle time is exact there, truncated to a tick; busy time is only sampled at the kernel's tick.
     """
 
     def sample(self) -> Sample:
@@ -92,7 +92,7 @@ class _ProcStatSensor(Sensor):
 
     @abstractmethod
     def _parse(self, text: str) -> tuple[frozenset[int], CpuTimes, float]:
-        """The CPUs of the scope, their times, and how far these are cut."""
+        """The CPUs of the scope, their times, and the step of these in CPU-seconds."""
 
 
 class _Host(_ProcStatSensor):
@@ -110,14 +110,16 @@ class _Cpuset(_ProcStatSensor):
         stat = ProcStat.parse(text)
         cpus = os.sched_getaffinity(0) & stat.each.keys()
         if not cpus:
-            raise ValueError("none of the CPUs that we may use is in it (lxcfs numbers them anew: use the scope host)")
+            raise ValueError(
+                "none of the CPUs that this process may use is in it (lxcfs renumbers them: use the scope host)"
+            )
         return frozenset(cpus), stat.of(cpus), TICK * len(cpus)
 
 
 class _Container(Sensor):
-    """Our control group against its limit.
+    """The process's control group against its limit.
 
-    The use of others shows up to a tick late on each CPU that they run on, as does that of our other threads.
+    The usage of other processes, and of other threads of this one, shows up to a tick late on each CPU they run on.
     """
 
     @property
@@ -153,24 +155,24 @@ _SENSORS: dict[Scope, type[_Host | _Cpuset | _Container]] = {
 
 
 def open_sensor(scope: Scope, max_effort: float | None, root: Path = Path("/")) -> Sensor:
-    """Make the sensor of a scope, and see that it works.
+    """Make the sensor of a scope, and check that it works.
 
     Args:
         scope: whose CPUs to look at.
-        max_effort: our own ceiling of reach, CPUs, > 0.
+        max_effort: LOADBAND_MAX_EFFORT, the most that may be burnt, CPUs, > 0; None: no limit.
         root: the directory that holds `proc` and `sys`.
 
     Raises:
-        SensorError: the scope cannot be measured here.
+        SensorError: if the scope can't be measured here.
     """
     if sys.platform != "linux":
-        raise SensorError(f"CPU use is measured through Linux's /proc and control groups, and this is {sys.platform}")
+        raise SensorError(f"CPU use is measured through Linux's /proc and control groups; this is {sys.platform}")
     try:
         cgroups = Cgroups.visible(root)
         if scope is Scope.CONTAINER and cgroups.accounting and cgroups.accounting.is_root():
             raise SensorError(
-                "we run in the machine's root control group, where our use cannot be told from the host's: "
-                "use the scope host, or start in a container"
+                "this process runs in the machine's root control group, whose use is the host's: "
+                "use the scope host, or start it in a container"
             )
         sensor = _SENSORS[scope](cgroups, max_effort, root)
         sensor.sample()
