@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `demo`, `dashboards` and `bench` are also folders.
-.PHONY: help run demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
+.PHONY: help run lab demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,8 +15,11 @@ help: ## list the targets
 run: setup ## hold 60..70 % of this machine's CPUs, live, until Ctrl-C
 	@exec $(BIN)/loadband
 
-demo: setup-dev ## real load fires a real alert, live; needs prometheus and prometheus-alertmanager
-	@$(BIN)/python -m demo
+lab: setup-rebalance ## overload, alert, move, balance, judged in 90 s; needs prometheus and prometheus-alertmanager
+	@exec $(BIN)/loadband rebalance run $(SCENARIO) --out build/lab/$$(date +%Y%m%d-%H%M%S) $(RUN)
+SCENARIO ?= hot-host
+
+demo: lab
 
 dashboards: setup-dev ## generate the Grafana dashboards from their code
 	@$(BIN)/python -m dashboards

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from program import run
 
 from loadband import cli
+from loadband.ending import Ending
 from loadband.exits import Exit
 from loadband.rebalance import shipped
 from loadband.rebalance.cli import COMMANDS, main
@@ -29,13 +31,17 @@ def test_help_lists_every_command_and_each_has_a_help_of_its_own() -> None:
 
 
 def test_an_unknown_command_is_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["chek"]) == Exit.BAD_INPUT
+    assert main(["chek"], at_once) == Exit.BAD_INPUT
     assert capsys.readouterr().err.startswith("loadband rebalance: unknown command 'chek'; there are check, ")
+
+
+def at_once(seconds: float) -> bool:
+    raise AssertionError(f"nothing here waits, and somebody waited for {seconds} s")
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in shipped.path("scenarios").glob("*.toml")))
 def test_check_shows_the_plan_of_each_shipped_scenario(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", name]) == Exit.OK
+    assert main(["check", name], at_once) == Exit.OK
     said = capsys.readouterr().out
     assert said.startswith(f"{name}: ")
     for word in ("from the start", "overload + 0 s", "expected", "host-1", "100┤"):
@@ -45,7 +51,7 @@ def test_check_shows_the_plan_of_each_shipped_scenario(name: str, capsys: pytest
 def test_check_refuses_a_bad_scenario_with_all_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bad.toml"
     file.write_text('hot = "200%"\nthetta = 1\n')
-    assert main(["check", str(file)]) == Exit.BAD_INPUT
+    assert main(["check", str(file)], at_once) == Exit.BAD_INPUT
     said = capsys.readouterr()
     assert said.out == ""
     assert f"{file}:1: hot = '200%': must be 0.1..100 (percent)" in said.err
@@ -63,13 +69,13 @@ def test_check_refuses_a_bad_scenario_with_all_its_problems(tmp_path: Path, caps
 def test_check_names_a_file_that_it_cannot_read(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     if name == ".":
         said = "it isn't a regular file"
-    assert main(["check", name]) == Exit.BAD_INPUT
+    assert main(["check", name], at_once) == Exit.BAD_INPUT
     assert said in capsys.readouterr().err
 
 
 def test_schema_prints_schemas_that_hold(capsys: pytest.CaptureFixture[str]) -> None:
     for what in ("scenario", "recording"):
-        assert main(["schema", what]) == Exit.OK
+        assert main(["schema", what], at_once) == Exit.OK
         schema = json.loads(capsys.readouterr().out)
         jsonschema.Draft202012Validator.check_schema(schema)
         if what == "scenario":
@@ -88,6 +94,52 @@ def test_without_the_extra_it_says_what_to_install(
         return real(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert cli._aside(["rebalance", "check", "hot-host"]) == Exit.BAD_INPUT
+    assert cli._aside(["rebalance", "check", "hot-host"], Ending()) == Exit.BAD_INPUT
     said = "loadband: rebalance needs yaml, which isn't installed: pip install 'loadband[rebalance]'\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["hot-hots"], "hot-hots: neither a file that ends in .toml nor a shipped scenario"),
+        (["hot-host", "--rebalancer", "planner"], 'the rebalancer planner needs --planner "PROGRAM ARGUMENTS"'),
+        (["hot-host", "--out", "OUT"], "OUT holds recordings already: give another --out"),
+        (["hot-host", "--out", "OUT/recording-1.jsonl"], "recording-1.jsonl: can't be made: "),
+    ],
+)
+def test_run_refuses_what_it_cannot_run(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recording-1.jsonl").touch()
+    assert main(["run", *(word.replace("OUT", str(tmp_path)) for word in words)], at_once) == Exit.BAD_INPUT
+    assert said.replace("OUT", str(tmp_path)) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--repeats", "0"], ["--rebalancer", "move"], ["--platform", "moon"], []])
+def test_run_refuses_bad_arguments(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *(["hot-host"] if words else []), *words], at_once)
+    assert ended.value.code == Exit.BAD_INPUT
+    assert "loadband rebalance run: error: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two CPUs are needed, one for each host")
+def test_a_dry_run_shows_the_plan_and_what_takes_part_and_touches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["run", "hot-host", "--dry-run", "--rebalancer", "none", "--repeats", "3", "--out", str(out)]
+    assert main(words, at_once) == Exit.OK
+    said = " ".join(capsys.readouterr().out.split())
+    for part in ("hot-host: ", "platform local, Linux", "host-1: CPU ", "rebalancer none (control)", "repeats 3"):
+        assert part in said
+    assert not out.exists()
+
+
+def test_with_one_cpu_the_local_platform_refuses_clearly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert main(["run", "hot-host", "--out", str(tmp_path)], at_once) == Exit.BAD_INPUT
+    assert "2 hosts need 2 CPUs, one each, and this process may use 1: give it more" in capsys.readouterr().err

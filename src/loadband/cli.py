@@ -42,7 +42,7 @@ OUTPUT_SECONDS = 1.0
 
 def main(ending: Ending) -> int:
     """Run with the arguments and the environment of this process; returns the exit code."""
-    if (code := _aside(sys.argv[1:])) is not None:
+    if (code := _aside(sys.argv[1:], ending)) is not None:
         return code
     try:
         loaded = load(sys.argv[1:])
@@ -63,7 +63,7 @@ def main(ending: Ending) -> int:
     return show(loaded.check_text() + "\n") if loaded.check else _start(loaded, played, ending)
 
 
-def _aside(words: list[str]) -> int | None:
+def _aside(words: list[str], ending: Ending) -> int | None:
     """Do what isn't a run, and return its exit code; None where a run is asked for."""
     match words:
         case ["profile", *rest]:
@@ -75,16 +75,16 @@ def _aside(words: list[str]) -> int | None:
 
             return set_band.main(rest)
         case ["rebalance", *rest]:
-            return _rebalance(rest)
+            return _rebalance(rest, ending)
     return None
 
 
-def _rebalance(words: list[str]) -> int:
+def _rebalance(words: list[str], ending: Ending) -> int:
     """Run `loadband rebalance`, whose libraries may not be installed."""
     try:
         from loadband.rebalance import cli as rebalance  # noqa: PLC0415 - likewise
 
-        return rebalance.main(words)
+        return rebalance.main(words, ending.wait)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "loadband":
             raise

@@ -15,5 +15,7 @@ class Exit(enum.IntEnum):
     """Settings, arguments or files are wrong; nothing was done. argparse has the same code."""
     FAILED = 3
     """Something inside failed: a thread, the output, or the end itself."""
+    INVALID = 4
+    """A rebalance run proves nothing: something spoiled it."""
     READER_LEFT = 141
     """Whoever read standard output has left: what a shell reports for programs that SIGPIPE ends (128 + 13)."""

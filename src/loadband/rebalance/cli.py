@@ -1,4 +1,4 @@
-"""`loadband rebalance COMMAND`: each command is a function that takes the words after its name.
+"""`loadband rebalance COMMAND`: each command is a function that takes the words after its name, and waits if it must.
 
 A command is imported when it is asked for: `check` draws no pictures, and `report` starts no servers.
 """
@@ -6,7 +6,7 @@ A command is imported when it is asked for: `check` draws no pictures, and `repo
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from loadband.commands import say, show
@@ -14,9 +14,12 @@ from loadband.exits import Exit
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "check": ("loadband.rebalance.check", "check", "SCENARIO: is it valid, and what would happen? Nothing is touched."),
+    "run": ("loadband.rebalance.run_command", "run", "SCENARIO: run it on a platform, record it, and judge it."),
     "schema": ("loadband.rebalance.check", "schema", "scenario|recording|result: its JSON Schema."),
 }
 """By name: the module, the function, and what it does."""
+WAITING = {"run"}
+"""The commands that take `wait`, too."""
 
 _HEAD = """\
 usage: loadband rebalance COMMAND ...
@@ -34,10 +37,12 @@ def help_text() -> str:
     return _HEAD + "".join(f"  {name:{width}}  {text}\n" for name, (_, _, text) in COMMANDS.items())
 
 
-def main(words: Sequence[str]) -> int:
-    """Run with the words after `loadband rebalance`; returns the exit code.
+def main(words: Sequence[str], wait: Callable[[float], bool]) -> int:
+    """Run a command; returns the exit code: 0 PASS or done, 1 FAIL, 2 bad input, 3 failure inside, 4 INVALID.
 
-    0 PASS or done, 1 FAIL, 2 bad input, 3 failure inside, 4 INVALID.
+    Args:
+        words: those after `loadband rebalance`.
+        wait: waits for some seconds, or less if the program is to end; returns whether it is.
     """
     if not words or words[0] in {"-h", "--help"}:
         return show(help_text())
@@ -45,4 +50,5 @@ def main(words: Sequence[str]) -> int:
         say(f"loadband rebalance: unknown command {words[0]!r}; there are {', '.join(COMMANDS)}")
         return Exit.BAD_INPUT
     module, function, _ = COMMANDS[words[0]]
-    return cast("int", getattr(importlib.import_module(module), function)(words[1:]))
+    command = getattr(importlib.import_module(module), function)
+    return cast("int", command(words[1:], wait) if words[0] in WAITING else command(words[1:]))

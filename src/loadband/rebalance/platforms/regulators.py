@@ -8,8 +8,7 @@ import socket
 import sys
 from contextlib import suppress
 
-import httpx
-
+from loadband.client import ControlClient, ControlError
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.platforms.machine import Cpus, confine, cpu_time
 from loadband.rebalance.programs import Program, ProgramError, free_port
@@ -36,15 +35,16 @@ class Regulator:
     """
 
     def __init__(self, effort: float, cpus: Cpus, *, interval: str = "1s", listen: str | None = None) -> None:
-        self._token = secrets.token_hex()
+        token = secrets.token_hex()
         self._control = f"127.0.0.1:{free_port()}"
+        self._client = ControlClient(f"http://{self._control}", token, ASK_SECONDS)
         settings = {
             "EFFORT": f"{max(effort, LEAST_EFFORT):.6f}",
             "SCOPE": "cpuset",
             "INTERVAL": interval,
             "LISTEN": listen or "off",
             "CONTROL_LISTEN": self._control,
-            "CONTROL_TOKEN": self._token,
+            "CONTROL_TOKEN": token,
             "LOG_LEVEL": "error",
         }
         try:
@@ -88,14 +88,8 @@ class Regulator:
             PlatformError: it doesn't answer, or refuses.
         """
         try:
-            httpx.put(
-                f"http://{self._control}/band",
-                json={"effort": effort},
-                headers={"Authorization": f"Bearer {self._token}"},
-                timeout=ASK_SECONDS,
-                trust_env=False,  # a proxy has no business between us and this machine
-            ).raise_for_status()
-        except httpx.HTTPError as error:
+            self._client.set_effort(effort)
+        except ControlError as error:
             raise PlatformError(f"a regulator didn't take an effort of {effort:g} CPUs: {error}") from error
 
     def end(self) -> None:

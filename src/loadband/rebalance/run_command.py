@@ -1,0 +1,133 @@
+"""`loadband rebalance run`: plays a scenario, records it, and reports."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from loadband.commands import ArgumentParser, say, show
+from loadband.document import DocumentError
+from loadband.exits import Exit
+from loadband.rebalance.check import draw, load
+from loadband.rebalance.events import EndReason
+from loadband.rebalance.platforms import PlatformError
+from loadband.rebalance.programs import MissingError
+from loadband.rebalance.rebalancers import RebalancerError
+from loadband.rebalance.run import MonitoringError, Result
+from loadband.rebalance.session import PLATFORMS, REBALANCERS, Session, SessionError, perform
+
+MOST_REPEATS = 100
+
+
+def run(words: Sequence[str], wait: Callable[[float], bool]) -> int:
+    """Run a scenario; returns the exit code.
+
+    Args:
+        words: those after `loadband rebalance run`.
+        wait: waits for some seconds, or less if the run is to end; returns whether it is.
+    """
+    asked = _parser().parse_args(words)
+    try:
+        session = _session(asked)
+        if asked.dry_run:
+            return _show_plan(session)
+        results = perform(session, wait, Console())
+    except DocumentError as error:
+        return _refuse(*error.problems)
+    except (MissingError, MonitoringError, PlatformError, RebalancerError, SessionError) as error:
+        return _refuse(str(error))
+    for problem in (problem for result in results for problem in result.left):
+        say(f"loadband: not undone: {problem}")
+    return _judge(session, results)
+
+
+def _judge(session: Session, results: Sequence[Result]) -> int:
+    """Report, unless there isn't all that was asked for."""
+    last = results[-1]
+    if last.reason is EndReason.COMPLETE:
+        return show(f"{session.out}\n")
+    say(f"loadband: {last.detail or 'interrupted'}")
+    if session.recording(len(results)).exists():
+        say(f"loadband: what was recorded: loadband rebalance report {shlex.quote(str(session.out))}")
+    return Exit.INVALID if last.reason is EndReason.INTERRUPTED else Exit.FAILED
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="loadband rebalance run",
+        description="Runs a scenario on a platform with a rebalancer, records what happens, and reports whether "
+        "balance came back. Whatever it started or changed is undone at the end.",
+        epilog="Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 something inside failed, 4 INVALID.",
+    )
+    parser.add_argument("scenario", metavar="SCENARIO", help="A file, or the name of a shipped scenario.")
+    parser.add_argument("--platform", choices=list(PLATFORMS), default="local", help="Default: local, this machine.")
+    parser.add_argument("--rebalancer", choices=list(REBALANCERS), help="Default: the scenario's.")
+    parser.add_argument(
+        "--planner", metavar="COMMAND", type=shlex.split, default=[], help="With --rebalancer planner: the program."
+    )
+    parser.add_argument("--repeats", metavar="N", type=_repeats, help="Default: the scenario's.")
+    parser.add_argument("--seed", metavar="N", type=int, help="Default: the scenario's.")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="For recordings and report; default: a new folder in the current one."
+    )
+    parser.add_argument("--dry-run", action="store_true", help="Show what would be done; nothing is touched.")
+    return parser
+
+
+def _repeats(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= MOST_REPEATS):
+        raise argparse.ArgumentTypeError(f"must be 1..{MOST_REPEATS}")
+    return int(text)
+
+
+def _session(asked: argparse.Namespace) -> Session:
+    """What is asked for.
+
+    Raises:
+        DocumentError: the scenario can't be read.
+    """
+    scenario = load(asked.scenario)
+    rebalancer = asked.rebalancer or scenario.rebalancer
+    if rebalancer not in REBALANCERS:
+        raise RebalancerError(f"the scenario's rebalancer {rebalancer!r} isn't known: {', '.join(REBALANCERS)}")
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Session(
+        scenario=scenario,
+        platform=asked.platform,
+        rebalancer=rebalancer,
+        planner=asked.planner,
+        repeats=asked.repeats or scenario.repeats,
+        seed=scenario.seed if asked.seed is None else asked.seed,
+        out=asked.out or Path(f"{scenario.name}-{rebalancer}-{stamp}"),
+    )
+
+
+def _show_plan(session: Session) -> int:
+    """Show what would be done, and by whom."""
+    platform, rebalancer = session.new_platform().describe(), session.new_rebalancer().describe()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("platform", Text(f"{platform.name}, {platform.version}"))
+    for name, value in platform.settings.items():
+        facts.add_row("", Text(f"{name}: {value}"))
+    facts.add_row("rebalancer", Text(f"{rebalancer.name} ({rebalancer.real})"))
+    facts.add_row("repeats", Text(f"{session.repeats}, recorded in {session.out}"))
+    drawn = io.StringIO()
+    console = Console(file=drawn, force_terminal=(sys.stdout and sys.stdout.isatty()) or None)
+    draw(session.scenario, console)
+    console.print(facts)
+    return show(drawn.getvalue())
+
+
+def _refuse(*problems: str) -> int:
+    for problem in problems:
+        say(f"loadband: {problem}")
+    return Exit.BAD_INPUT

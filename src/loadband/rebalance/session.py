@@ -1,0 +1,158 @@
+"""All repeats of a scenario on a platform with a rebalancer: composed, run and recorded."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from loadband.rebalance import scenario as scenarios
+from loadband.rebalance.events import EndReason, Event, Part, Real, Run
+from loadband.rebalance.live import watching
+from loadband.rebalance.monitoring import Servers
+from loadband.rebalance.platforms import Platform
+from loadband.rebalance.platforms.local import Local
+from loadband.rebalance.rebalancers import Rebalancer, RebalancerError, hbal
+from loadband.rebalance.rebalancers.mover import Mover
+from loadband.rebalance.rebalancers.none import Nobody
+from loadband.rebalance.rebalancers.planner import Planner
+from loadband.rebalance.recording import Writer
+from loadband.rebalance.run import Cast, Conductor, RealTime, Result
+from loadband.rebalance.scenario import Scenario
+
+PLANNER_INTERVAL = 5.0
+"""Seconds from one question to the next, for planners that have no interval of their own."""
+
+Platforms = Mapping[str, Callable[[Scenario], Platform]]
+Rebalancers = Mapping[str, Callable[[Sequence[str]], Rebalancer]]
+
+
+def _local(scenario: Scenario) -> Platform:
+    return Local(scenario.hosts, scenario.plan(), fail_moves=scenario.fail_moves)
+
+
+def _planner(command: Sequence[str]) -> Rebalancer:
+    if not command:
+        raise RebalancerError('the rebalancer planner needs --planner "PROGRAM ARGUMENTS"')
+    settings = {"command": " ".join(command)}
+    part = Part(name="planner", real=Real.OUR_ACTUATOR, interval=PLANNER_INTERVAL, settings=settings)
+    return Planner(part, command)
+
+
+PLATFORMS: Platforms = {"local": _local}
+REBALANCERS: Rebalancers = {
+    "mover": lambda _: Mover(),
+    "none": lambda _: Nobody(),
+    "planner": _planner,
+    "hbal": lambda _: hbal.planner(PLANNER_INTERVAL),
+}
+
+
+class SessionError(Exception):
+    """What was asked for can't be run; the message is a sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What is run.
+
+    The parts are named by their keys in `PLATFORMS` and `REBALANCERS`.
+    """
+
+    scenario: Scenario
+    platform: str
+    rebalancer: str
+    planner: Sequence[str] = ()
+    """The command of the rebalancer *planner*."""
+    repeats: int
+    seed: int
+    out: Path
+    """The folder of the recordings; made if it isn't there."""
+
+    def new_platform(self) -> Platform:
+        """A fresh platform.
+
+        Raises:
+            PlatformError: it has not what the scenario needs.
+        """
+        return PLATFORMS[self.platform](self.scenario)
+
+    def new_rebalancer(self) -> Rebalancer:
+        """A fresh rebalancer.
+
+        Raises:
+            RebalancerError: it can't be had.
+        """
+        return REBALANCERS[self.rebalancer](self.planner)
+
+    def recording(self, repeat: int) -> Path:
+        """Where a repeat is recorded."""
+        return self.out / f"recording-{repeat}.jsonl"
+
+
+class _File:
+    """A recording in a file."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self._path = path
+        self._stack = stack
+        self._writer: Writer | None = None
+
+    def begin(self, run: Run) -> None:
+        """See `Sink`."""
+        self._writer = self._stack.enter_context(Writer(self._path, run))
+
+    def write(self, event: Event) -> None:
+        """See `Sink`."""
+        assert self._writer, "written before it began"  # noqa: S101 - a bug of the conductor
+        self._writer.write(event)
+
+
+def perform(session: Session, wait: Callable[[float], bool], console: Console) -> list[Result]:
+    """Run all repeats, each from scratch; returns how each ended. After one that isn't complete no other is begun.
+
+    Args:
+        session: what to run.
+        wait: see `RealTime`.
+        console: where it is shown.
+
+    Raises:
+        MissingError, MonitoringError, PlatformError, RebalancerError: something can't be had; nothing was started.
+        SessionError: the folder can't be had.
+    """
+    if any(session.out.glob("recording-*.jsonl")):
+        raise SessionError(f"{session.out} holds recordings already: give another --out")
+    run = secrets.token_hex(4)
+    results: list[Result] = []
+    for repeat in range(1, session.repeats + 1):
+        results.append(_repeat(session, run, repeat, wait, console))
+        if results[-1].reason is not EndReason.COMPLETE:
+            break
+    return results
+
+
+def _repeat(session: Session, run: str, repeat: int, wait: Callable[[float], bool], console: Console) -> Result:
+    scenario = session.scenario
+    title = f"{scenario.name}: {session.rebalancer} on {session.platform}"
+    if session.repeats > 1:
+        title += f", {repeat} of {session.repeats}"
+    with ExitStack() as stack:
+        # What the servers store is of no use afterwards; their last words are in the errors.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadband-rebalance-")))
+        platform, rebalancer = session.new_platform(), session.new_rebalancer()
+        script = scenarios.script(scenario, platform.hosts(), session.seed)
+        names = [host.name for host in platform.hosts()]
+        monitoring = Servers(folder, names, script.plan, scenario.faster)
+        try:
+            session.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SessionError(f"{session.out}: can't be made: {error.strerror}") from error
+        sink = _File(session.recording(repeat), stack)
+        audience = stack.enter_context(watching(console, title, script.plan))
+        cast = Cast(platform, monitoring, rebalancer)
+        return Conductor(script, cast, sink, RealTime(wait), [audience]).run(run, repeat)
