@@ -30,9 +30,12 @@ __all__ = [
     "imbalance",
     "measure",
     "moves",
+    "number_of",
+    "shown",
     "summarize",
     "t0",
     "utilization",
+    "written",
 ]
 
 
@@ -274,6 +277,35 @@ DEFINITIONS: Mapping[str, Definition] = {
 }
 """By name, in the order in which they are shown."""
 
+
+def written(value: float, unit: str, digits: int = 1) -> str:
+    """A value of a figure for people: `14.2 s`, `7.5 %`, `3`.
+
+    Args:
+        value: in that unit.
+        unit: as in `Definition`.
+        digits: after the point, at most; a value below 1 and a pure number get one more.
+    """
+    scaled = 100 * value if unit == "ratio" else value
+    fine = unit == "" or (unit == "s" and abs(value) < 1)
+    text = f"{scaled:.{digits + fine}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    text = "0" if text == "-0" else text
+    return f"{text}{ {'s': ' s', 'ratio': ' %'}.get(unit, '') }"
+
+
+def number_of(count: int, what: str) -> str:
+    """A count for people: `1 move`, `2 moves`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def shown(figure: Figure) -> str:
+    """A figure for people: `14.2 s`, `> 60 s` if it is censored, `not known` if it has no value."""
+    if figure.value is None:
+        return "not known"
+    return f"{'> ' if figure.censored else ''}{written(figure.value, figure.definition.unit)}"
+
+
 _TICK = 0.01
 """CPU-seconds: the step of the kernel's counters of CPU time (USER_HZ)."""
 
@@ -442,7 +474,7 @@ class _Measure:
     @property
     def _no_t0(self) -> str:
         hosts = " and ".join(self._plan.hot_hosts)
-        return f"there is no t0: {hosts} never stood at or above {_percent(self._plan.hot)}"
+        return f"there is no t0: {hosts} never stood at or above {written(self._plan.hot, 'ratio')}"
 
     @cached_property
     def _t0_resolution(self) -> float:
@@ -605,13 +637,16 @@ class _Measure:
         held = [value < self._plan.hot for value in column]
         hosts = " and ".join(self._plan.hot_hosts)
         return self._held(
-            definition, column, held, self._watched(f"{hosts} below {_percent(self._plan.hot)}", self._plan.hold)
+            definition,
+            column,
+            held,
+            self._watched(f"{hosts} below {written(self._plan.hot, 'ratio')}", self._plan.hold),
         )
 
     def _balance(self, definition: Definition) -> Figure:
         column = self._line.imbalance
         held = [value <= self._plan.theta for value in column]
-        what = f"{self._plan.imbalance} of {len(self._line.capacity)} hosts"
+        what = f"{self._plan.imbalance} of {number_of(len(self._line.capacity), 'host')}"
         return self._held(definition, column, held, self._watched(what, self._plan.hold))
 
     # Imbalance
@@ -633,7 +668,7 @@ class _Measure:
             _in_unit(definition, measure),
             value,
             self._resolution_of(measure, self._t0),
-            f"{measure} of {len(self._line.capacity)} hosts at {self._line.moment(self._t0)}",
+            f"{measure} of {number_of(len(self._line.capacity), 'host')} at {self._line.moment(self._t0)}",
         )
 
     def _residual(self, definition: Definition, measure: Imbalance) -> Figure:
@@ -647,7 +682,7 @@ class _Measure:
             _in_unit(definition, measure),
             math.fsum(values) / len(values),
             self._resolution_of(measure, end),
-            f"{len(values)} moments until {self._line.moment(end)}, {hosts} hosts{same}",
+            f"{number_of(len(values), 'moment')} until {self._line.moment(end)}, {number_of(hosts, 'host')}{same}",
         )
 
     def _oscillation(self, definition: Definition) -> Figure:
@@ -684,7 +719,9 @@ class _Measure:
         if not slices:
             raise _Missing("there are no slices")
         number = len(self._line.counted)
-        return Figure(definition, number / len(slices), 0.0, f"{number} moves, {len(slices)} slices")
+        return Figure(
+            definition, number / len(slices), 0.0, f"{number_of(number, 'move')}, {number_of(len(slices), 'slice')}"
+        )
 
     def _thrash(self, definition: Definition) -> Figure:
         left: dict[tuple[str, str], float] = {}
@@ -698,7 +735,7 @@ class _Measure:
             left[move.slice, move.source] = move.ended
         number = len(self._line.done)
         which = ", ".join(f"{move.slice} to {move.destination}" for move in back[:3])
-        based_on = f"{len(back)} of {number} moves{': ' if which else ''}{which}"
+        based_on = f"{len(back)} of {number_of(number, 'move')}{': ' if which else ''}{which}"
         return Figure(definition, len(back) / number if number else 0.0, 0.0, based_on)
 
     def _overshoot(self, definition: Definition) -> Figure:
@@ -786,7 +823,8 @@ class _Measure:
             if each.seconds is None and each.accepted is not None
         ]
         running = sum(each.ended is None for each in self._line.counted)
-        based_on = f"{len(stated)} moves as stated, {len(measured)} as recorded, {running} of them under way"
+        based_on = f"{number_of(len(self._line.counted), 'move')}, {len(stated)} of them as the platform states it"
+        based_on += f", {running} under way" if running else ""
         resolution = 2 * self._line.run.moves_resolution * len(measured)
         return Figure(definition, math.fsum(stated + measured), resolution, based_on, censored=running > 0)
 
@@ -797,7 +835,7 @@ class _Measure:
             raise _Missing(f"the platform doesn't state it for {silent} of {len(done)} moves")
         stated = [each.downtime for each in self._line.counted if each.downtime is not None]
         running = sum(each.ended is None for each in self._line.counted)
-        return Figure(definition, math.fsum(stated), 0.0, f"{len(stated)} moves", censored=running > 0)
+        return Figure(definition, math.fsum(stated), 0.0, number_of(len(stated), "move"), censored=running > 0)
 
     def _fidelity(self, definition: Definition) -> Figure:
         shares = {host: share for host in self._line.capacity if (share := self._faithful(host))[1]}
@@ -818,6 +856,8 @@ class _Measure:
         for before, after in pairwise(line.span(line.begin, end)) if slices else ():
             begin, until = line.moments[before], line.moments[after]
             if until - begin > line.most_gap or _any_within(changes, begin - plan.window, until):
+                continue
+            if host not in line.busy or line.busy[host].grown(begin, until) is None:
                 continue
             here = [name for name in slices if line.placed(name, begin) == host]
             asked = math.fsum(line.asked[name].at(begin) for name in here)
@@ -873,7 +913,3 @@ def _turning_points(values: Iterable[float], least: float) -> list[float]:
             rising = not rising
             turns.append(value)
     return turns
-
-
-def _percent(ratio: float) -> str:
-    return f"{100 * ratio:g} %"

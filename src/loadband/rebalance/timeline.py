@@ -569,7 +569,11 @@ class Timeline:
     @cached_property
     def all_done(self) -> tuple[Migration, ...]:
         """The moves that succeeded before the end of the watch, in the order of their end."""
-        ended = [each for each in self.accepted if each.state is MoveState.DONE]
+        ended = [
+            each
+            for each in self.accepted
+            if each.state is MoveState.DONE and each.ended is not None and each.ended <= self.end
+        ]
         return tuple(sorted(ended, key=lambda each: (each.ended, each.move)))
 
     @cached_property

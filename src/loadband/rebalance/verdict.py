@@ -3,7 +3,33 @@
 from __future__ import annotations
 
 import enum
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from loadband.rebalance.events import (
+    Disturbance,
+    EndReason,
+    Expectation,
+    Recording,
+    Subject,
+    Trouble,
+)
+from loadband.rebalance.figures import DEFINITIONS, Figure, Figures, number_of, shown, written
+from loadband.rebalance.timeline import Migration, Timeline
+
+STEP = 0.1
+"""Seconds by which a clock may change at once against the recorder's and still count as steady."""
+DRIFT = 0.0005
+"""What a clock may gain or lose in a second: as fast as Linux slews a clock to put it right."""
+_REASONS = 2
+"""That many are named in the sentence, and the others counted."""
+_DIGITS = 8
+"""After the point: as many as are ever written."""
+_CLOSE = 1e-9
+"""A difference, relative and absolute, that comes from rounding only."""
 
 
 class Outcome(enum.StrEnum):
@@ -13,6 +39,10 @@ class Outcome(enum.StrEnum):
     FAIL = "FAIL"
     INVALID = "INVALID"
     """The run proves nothing."""
+
+
+_RANK = (Outcome.INVALID, Outcome.FAIL, Outcome.PASS)
+"""The worst first: a run that proves nothing doesn't fail, either."""
 
 
 class CheckKind(enum.StrEnum):
@@ -35,7 +65,7 @@ class Check:
     asked: str
     """For people: `<= 20 s`, `at least 90 %`."""
     found: str
-    """For people: `14.2 s`, `> 60 s`, `yes 38 % of host-a (pid 4711)`."""
+    """For people: `14.2 s`, `> 60 s`, `38 % of host-a by yes (pid 4711)`."""
     evidence: str = ""
     """One sentence with the places in the recording: hosts, times, processes."""
     margin: float | None = None
@@ -51,3 +81,686 @@ class Verdict:
     """One, for people: what happened, and what decided."""
     checks: tuple[Check, ...]
     """Validity first, then expectation, then limits; all of them, whatever the outcome."""
+
+
+# Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a figure has to be, in the figure's unit."""
+
+    figure: str
+    """Its name."""
+    low: float = -math.inf
+    high: float = math.inf
+    low_counts: bool = True
+    """Whether the lower end itself is allowed."""
+    high_counts: bool = True
+
+    def __str__(self) -> str:
+        """As people read it: `<= 20 s`, `10 s .. 20 s`."""
+        unit = DEFINITIONS[self.figure].unit
+        if self.low == self.high:
+            return f"== {written(self.low, unit)}"
+        if math.isinf(self.low):
+            return f"<{'=' if self.high_counts else ''} {written(self.high, unit)}"
+        if math.isinf(self.high):
+            return f">{'=' if self.low_counts else ''} {written(self.low, unit)}"
+        return f"{written(self.low, unit)} .. {written(self.high, unit)}"
+
+    def holds(self, figure: Figure) -> bool:
+        """Whether a figure keeps to it; one that is censored is larger than anything, one without a value doesn't."""
+        if figure.value is None:
+            return False
+        if figure.censored:
+            return math.isinf(self.high)
+        return _above(figure.value, self.low, equal=self.low_counts) and _above(
+            self.high, figure.value, equal=self.high_counts
+        )
+
+    def margin(self, figure: Figure) -> float | None:
+        """How far a figure is from breaking the limit, negative if it does; None if that isn't known."""
+        if figure.value is None or figure.censored:
+            return None
+        return min(figure.value - self.low, self.high - figure.value)
+
+
+def _above(value: float, bound: float, *, equal: bool) -> bool:
+    same = math.isclose(value, bound, rel_tol=_CLOSE, abs_tol=_CLOSE)
+    return equal if same else value > bound
+
+
+_NUMBER = r"(-?[0-9]+(?:\.[0-9]+)?)\s*([a-z%]*)"
+_COMPARISON = re.compile(rf"(<=|<|==|>=|>)\s*{_NUMBER}", re.ASCII)
+_RANGE = re.compile(rf"{_NUMBER}\s*\.\.\s*{_NUMBER}", re.ASCII)
+_FACTORS: Mapping[str, Mapping[str, float]] = {
+    "s": {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0},
+    "ratio": {"": 1.0, "%": 0.01},
+    "count": {"": 1.0},
+    "": {"": 1.0},
+}
+"""By the figure's unit: what may stand after a number, and what one of it is."""
+_EXAMPLES: Mapping[str, str] = {
+    "s": "`<= 20s`, `> 500ms` or `10s..2m` (ms, s, m; a number alone is seconds)",
+    "ratio": "`<= 10%`, `== 0` or `0.1..0.2` (% or a ratio)",
+    "count": "`== 0`, `<= 3` or `1..3` (no unit)",
+    "": "`<= 1.2`, `> 0` or `0..0.5` (no unit)",
+}
+
+
+def parse_limit(figure: str, text: str) -> Limit:
+    """Read a limit as people write it: `<= 20s`, `== 0`, `10s..20s`.
+
+    Args:
+        figure: the name of the figure that it is about; says which units are allowed.
+        text: one of `<`, `<=`, `==`, `>=`, `>` and a number, or two numbers with `..` between them, both allowed. A
+            number without a unit before the `..` has the unit of the one after it.
+
+    Raises:
+        ValueError: there is no such figure, or it isn't such a limit; the message says what is allowed.
+    """
+    if figure not in DEFINITIONS:
+        raise ValueError(f"there is no figure {figure!r}: must be one of {', '.join(DEFINITIONS)}")
+    allowed = f"must be written as {_EXAMPLES[DEFINITIONS[figure].unit]}"
+    factors = _FACTORS[DEFINITIONS[figure].unit]
+    if match := _COMPARISON.fullmatch(text.strip()):
+        sign, number, unit = match.groups()
+        if unit not in factors:
+            raise ValueError(allowed)
+        value = float(number) * factors[unit]
+        return {
+            "<=": Limit(figure, high=value),
+            "<": Limit(figure, high=value, high_counts=False),
+            "==": Limit(figure, value, value),
+            ">=": Limit(figure, low=value),
+            ">": Limit(figure, low=value, low_counts=False),
+        }[sign]
+    if match := _RANGE.fullmatch(text.strip()):
+        first, first_unit, second, second_unit = match.groups()
+        first_unit = first_unit or second_unit
+        if first_unit not in factors or second_unit not in factors:
+            raise ValueError(allowed)
+        low, high = float(first) * factors[first_unit], float(second) * factors[second_unit]
+        if low > high:
+            raise ValueError("must be a range whose first number is the smaller one")
+        return Limit(figure, low, high)
+    raise ValueError(allowed)
+
+
+# The verdict
+
+
+def judge(recording: Recording, figures: Figures) -> Verdict:
+    """The verdict on one run: INVALID before FAIL before PASS.
+
+    Args:
+        recording: what happened; its plan says what was expected.
+        figures: of that recording, as `measure` computes them.
+    """
+    judge = _Judge(Timeline(recording), figures)
+    checks = (*judge.validity(), *judge.expectation(), *judge.limits())
+    outcome = _worst(check.outcome for check in checks)
+    return Verdict(outcome, f"{outcome}: {judge.sentence(checks, outcome)}.", checks)
+
+
+def overall(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on all repeats of a run: the worst of them.
+
+    Its checks are those of the repeats: of each the worst, with the repeat in its evidence and the least margin.
+
+    Args:
+        verdicts: in the order of the repeats; without one, nothing is proven.
+    """
+    if not verdicts:
+        return Verdict(Outcome.INVALID, "INVALID: there is no run, which proves nothing.", ())
+    if len(verdicts) == 1:
+        return verdicts[0]
+    outcome = _worst(each.outcome for each in verdicts)
+    number, worst = next((number, each) for number, each in enumerate(verdicts, 1) if each.outcome is outcome)
+    count = sum(each.outcome is outcome for each in verdicts)
+    said = worst.sentence.removeprefix(f"{outcome}: ")
+    if outcome is Outcome.PASS:
+        sentence = f"PASS: all {len(verdicts)} repeats passed; in the first one, {said}"
+    else:
+        what = "failed" if outcome is Outcome.FAIL else "proved nothing"
+        sentence = f"{outcome}: {count} of {len(verdicts)} repeats {what}; in repeat {number}, {said}"
+    found: dict[tuple[CheckKind, str], list[tuple[int, Check]]] = {}
+    for repeat, verdict in enumerate(verdicts, 1):
+        for check in verdict.checks:
+            found.setdefault((check.kind, check.name), []).append((repeat, check))
+    order = list(CheckKind)
+    merged = [_merged(checks) for (_, _), checks in sorted(found.items(), key=lambda item: order.index(item[0][0]))]
+    return Verdict(outcome, sentence, tuple(merged))
+
+
+def _merged(checks: Sequence[tuple[int, Check]]) -> Check:
+    """The same check of several repeats."""
+
+    def badness(each: tuple[int, Check]) -> tuple[int, float]:
+        _, check = each
+        return _RANK.index(check.outcome), math.inf if check.margin is None else check.margin
+
+    repeat, worst = min(checks, key=badness)
+    evidence = f"repeat {repeat}: {worst.evidence or worst.found}"
+    return Check(worst.kind, worst.name, worst.outcome, worst.asked, worst.found, evidence, worst.margin)
+
+
+def _worst(outcomes: Iterator[Outcome]) -> Outcome:
+    return min(outcomes, key=_RANK.index, default=Outcome.INVALID)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a check asks, and what it says if the answer is no."""
+
+    kind: CheckKind
+    name: str
+    asked: str
+    otherwise: Outcome
+
+    @classmethod
+    def validity(cls, name: str, asked: str) -> _Question:
+        return cls(CheckKind.VALIDITY, name, asked, Outcome.INVALID)
+
+    @classmethod
+    def expectation(cls, name: str, asked: str) -> _Question:
+        return cls(CheckKind.EXPECTATION, name, asked, Outcome.FAIL)
+
+    def answer(self, found: str, evidence: str = "", *, ok: bool, margin: float | None = None) -> Check:
+        outcome = Outcome.PASS if ok else self.otherwise
+        return Check(self.kind, self.name, outcome, self.asked, found, evidence, margin)
+
+    def unknown(self, figure: Figure) -> Check:
+        """The answer if the figure that it depends on has no value."""
+        evidence = f"{_spoken(figure.definition.name)} isn't known: {figure.missing}"
+        return Check(self.kind, self.name, Outcome.INVALID, self.asked, shown(figure), evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What programs took of a host."""
+
+    share: float
+    """Of its CPUs, mean over the plan's window."""
+    host: str
+    who: str
+    """The programs, the busiest first; empty if there is none."""
+    at: float
+
+
+class _Judge:
+    """Checks one run."""
+
+    def __init__(self, line: Timeline, figures: Figures) -> None:
+        self._line = line
+        self._run = line.run
+        self._plan = line.plan
+        self._figures = figures
+
+    # Validity
+
+    def validity(self) -> Iterator[Check]:
+        """Whether the run proves anything; causes before what follows from them."""
+        yield self._complete()
+        yield self._no_trouble("monitoring", "running", {Trouble.MONITORING_DOWN})
+        yield self._clocks_together()
+        yield self._clocks_steady()
+        yield self._samples()
+        yield self._scrapes()
+        yield self._foreign_load()
+        yield self._own_programs()
+        yield self._foreign_moves()
+        kinds = {Trouble.REBALANCER_DOWN, Trouble.REBALANCER_CHANGED}
+        yield self._no_trouble("rebalancer", "running, and as described", kinds)
+        yield self._no_trouble("hosts", "ready, without pressure", {Trouble.HOST_NOT_READY, Trouble.PRESSURE})
+        yield self._slices()
+        if self._plan.expect is not Expectation.NO_ALERT:
+            yield self._something_to_move()
+        yield self._fidelity()
+        if self._plan.hot_hosts:
+            yield self._overload_stood()
+        if self._plan.expect is Expectation.BALANCE:
+            yield self._calm()
+            if self._line.t0 is not None:
+                yield self._imbalance_stood()
+
+    def _complete(self) -> Check:
+        line, end = self._line, self._line.ending
+        watched, least = line.end - line.overload, self._plan.watch
+        question = _Question.validity("complete", f"{written(least, 's')} watched, to the end")
+        found = f"{written(watched, 's')} watched"
+        if end is None:
+            said = f": {line.recording.remarks[-1]}" if line.recording.remarks else ""
+            evidence = f"the recording breaks off at {line.moment(line.last)}{said}"
+            return question.answer(f"{found}, no end", evidence, ok=False)
+        if end.reason is not EndReason.COMPLETE:
+            said = f": {end.detail}" if end.detail else ""
+            evidence = f"the run was {_ended(end.reason)} at {line.moment(end.at)}{said}"
+            return question.answer(f"{found}, {end.reason}", evidence, ok=False)
+        ok = watched >= least - self._plan.sample_interval
+        evidence = "" if ok else f"the watch ended at {line.moment(line.end)}"
+        return question.answer(found, evidence, ok=ok, margin=watched - least)
+
+    def _overload_stood(self) -> Check:
+        line, hot = self._line, self._plan.hot
+        hosts = " and ".join(self._plan.hot_hosts)
+        question = _Question.validity(
+            "overload stood", f"{hosts} at or above {_percent(hot)} for {written(self._plan.settle, 's')}"
+        )
+        levels = [level for level in self._within(line.coolest) if not math.isnan(level)]
+        most = f"{_percent(max(levels))} at most" if levels else "not known"
+        if line.t0 is None:
+            evidence = f"{hosts} never stood at or above {_percent(hot)}: {most}"
+            margin = max(levels) - hot if levels else None
+            return question.answer(most, evidence, ok=False, margin=margin)
+        return question.answer(
+            most, f"from {line.moment(line.t0)} on", ok=True, margin=max(levels) - hot if levels else None
+        )
+
+    def _imbalance_stood(self) -> Check:
+        figure, theta = self._figures["initial_imbalance"], self._plan.theta
+        unit = figure.definition.unit
+        question = _Question.validity("imbalance stood", f"more than {written(theta, unit)} at t0")
+        if figure.value is None:
+            return question.answer(shown(figure), figure.missing, ok=False)
+        ok = figure.value > theta
+        evidence = figure.based_on if ok else f"there was nothing to balance: {shown(figure)} {figure.based_on}"
+        return question.answer(shown(figure), evidence, ok=ok, margin=figure.value - theta)
+
+    def _calm(self) -> Check:
+        question = _Question.validity("calm before the overload", "the alert isn't firing yet")
+        for episode in self._line.awaited:
+            began, ended = episode.firing, episode.ended
+            if began is not None and began < self._line.overload and (ended is None or ended > self._line.overload):
+                evidence = f"{self._plan.alert} was firing since {self._line.moment(began)}, before the overload"
+                return question.answer("firing", evidence, ok=False)
+        return question.answer("not firing", ok=True)
+
+    def _something_to_move(self) -> Check:
+        line = self._line
+        slices = line.present(line.overload, line.end)
+        hosts = [name for name, cpus in line.capacity.items() if cpus.at(line.overload) > 0]
+        question = _Question.validity("something to move", "a slice, and two hosts")
+        found = f"{number_of(len(slices), 'slice')}, {number_of(len(hosts), 'host')}"
+        if not slices:
+            return question.answer(found, "there is no slice that could be moved", ok=False)
+        if len(hosts) < 2:  # noqa: PLR2004 - one to leave, one to go to
+            return question.answer(found, "there is no other host to move a slice to", ok=False)
+        return question.answer(found, ok=True)
+
+    def _fidelity(self) -> Check:
+        figure, least = self._figures["load_fidelity"], self._plan.least_fidelity
+        question = _Question.validity("load fidelity", f"at least {_percent(least)}")
+        if figure.value is None:
+            evidence = f"it isn't known whether the load was what was asked for: {figure.missing}"
+            return question.answer(shown(figure), evidence, ok=False)
+        ok = _above(figure.value, least, equal=True)
+        evidence = figure.based_on if ok else f"the load was as asked in only {shown(figure)}, {figure.based_on}"
+        return question.answer(shown(figure), evidence, ok=ok, margin=figure.value - least)
+
+    def _samples(self) -> Check:
+        line = self._line
+        question = _Question.validity("samples", f"of each host, at most {written(line.most_gap, 's')} apart")
+        gaps = [(end - begin, host, begin, end) for host in line.capacity for begin, end in self._gaps(host)]
+        if not gaps:
+            return question.answer("no host", "there is no host", ok=False)
+        longest, host, begin, end = max(gaps, key=lambda gap: (gap[0], gap[1]))
+        ok = longest <= line.most_gap or math.isclose(longest, line.most_gap, rel_tol=1e-6)
+        evidence = "" if ok else f"{host} has no sample from {line.moment(begin)} to {line.moment(end)}"
+        return question.answer(f"at most {written(longest, 's')}", evidence, ok=ok, margin=line.most_gap - longest)
+
+    def _gaps(self, host: str) -> Iterator[tuple[float, float]]:
+        """The times between samples of a host that was there, from the baseline to the end of the watch."""
+        line, capacity = self._line, self._line.capacity[host]
+        changes = [at for at in capacity.times if line.begin < at < line.end]
+        times = line.busy[host].times if host in line.busy else ()
+        for low, high in pairwise((line.begin, *changes, line.end)):
+            if capacity.at(low) > 0:
+                yield from pairwise((low, *(at for at in times if low < at < high), high))
+
+    def _scrapes(self) -> Check:
+        question = _Question.validity("scrapes", "none failed")
+        found = self._troubles({Trouble.SCRAPE_FAILED})
+        if found:
+            return question.answer(f"{len(found)} failed", self._described(found[0]), ok=False)
+        return question.answer("none failed", ok=True)
+
+    def _clocks_together(self) -> Check:
+        line, most = self._line, self._plan.sample_interval
+        question = _Question.validity("clocks together", f"within {written(most, 's')}, the resolution of the samples")
+        unknown = [host for host in line.capacity if host not in line.clocks]
+        if unknown:
+            evidence = f"the clock of {unknown[0]} was never compared with the recorder's"
+            return question.answer("not known", evidence, ok=False)
+        offsets = [(abs(each.offset) + each.uncertainty, each) for clocks in line.clocks.values() for each in clocks]
+        if not offsets:
+            return question.answer("no host", "there is no host", ok=False)
+        far, clock = max(offsets, key=lambda each: each[0])
+        found = f"{written(clock.offset, 's')} ± {written(clock.uncertainty, 's')} at most"
+        evidence = f"the clock of {clock.host} was {written(clock.offset, 's')} off at {line.moment(clock.at)}"
+        return question.answer(found, evidence, ok=far <= most, margin=most - far)
+
+    def _clocks_steady(self) -> Check:
+        line = self._line
+        question = _Question.validity("clocks steady", f"no step of more than {written(STEP, 's')}")
+        if found := self._troubles({Trouble.CLOCK_STEPPED}):
+            stepped = "a step" if found[0].amount is None else written(found[0].amount, "s")
+            return question.answer(stepped, self._described(found[0]), ok=False)
+        worst, where = 0.0, ""
+        for host, clocks in line.clocks.items():
+            for before, after in pairwise(clocks):
+                unsure = before.uncertainty + after.uncertainty + DRIFT * (after.at - before.at)
+                step = abs(after.offset - before.offset) - unsure
+                if step > worst:
+                    worst = step
+                    where = f"the clock of {host} went {written(after.offset - before.offset, 's')}"
+                    where += f" between {line.moment(before.at)} and {line.moment(after.at)}"
+        ok = worst <= STEP
+        return question.answer(f"{written(worst, 's')} at most", where, ok=ok, margin=STEP - worst)
+
+    def _foreign_load(self) -> Check:
+        most = self._plan.most_foreign
+        question = _Question.validity(
+            "foreign load", f"at most {_percent(most)} of a host over {written(self._plan.window, 's')}"
+        )
+        worst = self._busiest(Subject.FOREIGN)
+        accused = False
+        for found in self._troubles({Trouble.FOREIGN_LOAD}):
+            accused = True
+            cpus = self._cpus(found.host, found.at)
+            share = found.amount / cpus if found.amount is not None and cpus else most
+            if share >= worst.share:
+                worst = _Use(share, found.host, found.who or "somebody unknown", found.at)
+        if not worst.who:
+            return question.answer("none recorded", ok=True, margin=most)
+        return self._use(question, worst, most, ok=worst.share <= most and not accused)
+
+    def _use(self, question: _Question, worst: _Use, most: float, *, ok: bool) -> Check:
+        share = _percent(worst.share)
+        evidence = f"{worst.who} took {share} of {worst.host} at {self._line.moment(worst.at)}"
+        found = f"{share} of {worst.host} by {worst.who}"
+        margin = most - worst.share if ok else min(most - worst.share, 0.0)
+        return question.answer(found, evidence, ok=ok, margin=margin)
+
+    def _own_programs(self) -> Check:
+        most = self._plan.most_own
+        question = _Question.validity(
+            "own programs", f"at most {_percent(most)} of a host over {written(self._plan.window, 's')}"
+        )
+        worst = self._busiest(Subject.OWN)
+        if not worst.who:
+            return question.answer("none on a host", ok=True, margin=most)
+        return self._use(question, worst, most, ok=worst.share <= most)
+
+    def _busiest(self, subject: Subject) -> _Use:
+        """The most that programs took of a host."""
+        line, window = self._line, self._plan.window
+        worst = _Use(0.0, "", "", line.begin)
+        for host, counters in line.programs(subject).items():
+            for index in line.span(line.begin, line.end):
+                at = line.moments[index]
+                if not (cpus := self._cpus(host, at)):
+                    continue
+                took = {name: counter.known_growth(at - window, at) for name, counter in counters.items()}
+                share = math.fsum(took.values()) / window / cpus
+                if share > worst.share:
+                    names = sorted((name for name in took if took[name] > 0), key=lambda name: (-took[name], name))
+                    worst = _Use(share, host, _listed(names), at)
+        return worst
+
+    def _cpus(self, host: str, at: float) -> float:
+        return self._line.capacity[host].at(at) if host in self._line.capacity else 0.0
+
+    def _foreign_moves(self) -> Check:
+        actors, line = self._run.rebalancer.actors, self._line
+        question = _Question.validity("moves of others", f"none but by {_listed(actors) or 'nobody'}")
+        for move in line.migrations:
+            if move.by not in actors or move.slice not in line.asked:
+                who = f"{move.by or 'somebody unknown'} moved {move.slice} at {line.moment(move.begin)}"
+                why = f"the rebalancer under test is {self._run.rebalancer.name}"
+                if move.slice not in line.asked:
+                    why = f"{move.slice} isn't a slice of this run"
+                return question.answer(f"by {move.by or 'somebody unknown'}", f"{who}: {why}", ok=False)
+        return question.answer("none", ok=True)
+
+    def _slices(self) -> Check:
+        """Slices that died or were pending, except for what their own moves did to them."""
+        question = _Question.validity("slices", "running until they are moved")
+        for found in self._troubles({Trouble.SLICE_DIED}):
+            if self._move_of(found) is None:
+                return question.answer("one died", self._described(found), ok=False)
+        for found in self._troubles({Trouble.SLICE_PENDING}):
+            moved = any(each.slice == found.who and each.begin <= found.at for each in self._line.migrations)
+            early = found.until is not None and self._line.t0 is not None and found.until <= self._line.t0
+            if not moved and not early:
+                return question.answer("one was pending", self._described(found), ok=False)
+        return question.answer("all of them", ok=True)
+
+    def _move_of(self, death: Disturbance) -> Migration | None:
+        """The move during which a slice died; None if it wasn't on its way."""
+        for move in self._line.migrations:
+            over = self._line.last if move.ended is None else move.ended
+            if move.slice == death.who and move.begin <= death.at <= over:
+                return move
+        return None
+
+    def _no_trouble(self, name: str, asked: str, kinds: Collection[Trouble]) -> Check:
+        question = _Question.validity(name, asked)
+        found = self._troubles(kinds)
+        if found:
+            return question.answer(found[0].what, self._described(found[0]), ok=False)
+        return question.answer("yes", ok=True)
+
+    def _troubles(self, kinds: Collection[Trouble]) -> list[Disturbance]:
+        """Those between the begin of the baseline and the end of the watch."""
+        return [
+            each
+            for each in self._line.disturbances
+            if each.what in kinds
+            and each.at <= self._line.end
+            and (each.at if each.until is None else each.until) >= self._line.begin
+        ]
+
+    def _described(self, trouble: Disturbance) -> str:
+        where = f" of {trouble.host}" if trouble.host else ""
+        who = f" ({trouble.who})" if trouble.who else ""
+        said = f": {trouble.detail}" if trouble.detail else ""
+        return f"{trouble.what}{where}{who} at {self._line.moment(trouble.at)}{said}"
+
+    def _within(self, column: Sequence[float]) -> list[float]:
+        return [column[index] for index in self._line.span(self._line.overload, self._line.end)]
+
+    # Expectation
+
+    def expectation(self) -> Iterator[Check]:
+        """Whether the platform did what the scenario expects."""
+        match self._plan.expect:
+            case Expectation.BALANCE:
+                yield self._alert_fired()
+                yield self._moved_after_alert()
+                yield self._balance_came_back()
+                yield self._no_harm()
+            case Expectation.NO_MOVE:
+                yield self._no_move()
+            case Expectation.NO_ALERT:
+                yield self._no_alert()
+                yield self._no_move()
+
+    @property
+    def _watched(self) -> str:
+        """For people: how long was watched, from t0 on."""
+        begin = self._line.overload if self._line.t0 is None else self._line.t0
+        return written(self._line.end - begin, "s")
+
+    def _alert_fired(self) -> Check:
+        figure = self._figures["time_to_alert"]
+        question = _Question.expectation("alert fired", f"{self._plan.alert} fires")
+        if figure.value is None:
+            return question.unknown(figure)
+        if figure.censored:
+            evidence = f"{self._plan.alert} didn't fire in the {self._watched} watched"
+            return question.answer("no", evidence, ok=False)
+        return question.answer(f"after {shown(figure)}", f"the alert fired after {shown(figure)}", ok=True)
+
+    def _moved_after_alert(self) -> Check:
+        question = _Question.expectation("moved after the alert", "a move is done that began after the alert fired")
+        line, episode = self._line, self._line.episode
+        firing = episode.firing if episode is not None and episode.firing is not None else math.inf
+        if not line.counted:
+            return question.answer("no move", f"nothing moved in the {self._watched} watched", ok=False)
+        first = line.counted[0]
+        exact = line.run.moves_resolution + (episode.resolution if episode is not None else 0.0)
+        began = first.accepted if first.accepted is not None else first.begin
+        if began < firing - exact:
+            early = f"{written(firing - began, 's')} before the alert fired: the alert didn't cause it"
+            if math.isinf(firing):
+                early = "and the alert didn't fire"
+            evidence = f"{first.slice} was moved at {line.moment(began)}, {early}"
+            return question.answer("before it", evidence, ok=False)
+        if not line.done:
+            begun = number_of(len(line.counted), "move")
+            evidence = f"{begun} began, and none was done by the end of the watch"
+            return question.answer("none done", evidence, ok=False)
+        moved = self._moved
+        return question.answer(moved, f"{moved} after the alert", ok=True, margin=began - firing)
+
+    @property
+    def _moved(self) -> str:
+        """For people: what was moved."""
+        slices = {move.slice for move in self._line.done}
+        times = len(self._line.done)
+        again = f" ({times} moves)" if times > len(slices) else ""
+        return f"{number_of(len(slices), 'slice')} moved{again}"
+
+    def _balance_came_back(self) -> Check:
+        line, plan, figure = self._line, self._plan, self._figures["time_to_balance"]
+        unit = self._figures["residual_imbalance"].definition.unit
+        question = _Question.expectation(
+            "balance came back", f"{plan.imbalance} at most {written(plan.theta, unit)} for {written(plan.hold, 's')}"
+        )
+        if figure.value is None:
+            return question.unknown(figure)
+        if figure.censored:
+            left = f"the {plan.imbalance} is {shown(self._figures['residual_imbalance'])} at the end"
+            evidence = f"balance didn't come back in the {self._watched} watched: {left}"
+            return question.answer("no", evidence, ok=False)
+        after = f"after {shown(figure)}"
+        moved = [move.accepted for move in line.counted if move.accepted is not None]
+        if line.t0 is not None and (not moved or line.t0 + figure.value < moved[0]):
+            evidence = f"balance came back {after}, before anything was moved: no move caused it"
+            return question.answer(after, evidence, ok=False)
+        spare = None if line.t0 is None else line.end - plan.hold - line.t0 - figure.value
+        return question.answer(after, f"balance came back {after}", ok=True, margin=spare)
+
+    def _no_harm(self) -> Check:
+        question = _Question.expectation("no harm", "no slice dies of its move")
+        for found in self._troubles({Trouble.SLICE_DIED}):
+            if (move := self._move_of(found)) is not None:
+                evidence = f"{move.slice} died at {self._line.moment(found.at)}, during its move from {move.source}"
+                return question.answer(f"{move.slice} died", evidence, ok=False)
+        return question.answer("none did", ok=True)
+
+    def _no_move(self) -> Check:
+        question = _Question.expectation("no move", "no move is accepted")
+        begun = [each for each in self._line.migrations if each.accepted is not None]
+        if begun:
+            first = begun[0]
+            evidence = f"{first.slice} was moved from {first.source} at {self._line.moment(first.begin)}"
+            return question.answer(number_of(len(begun), "move"), evidence, ok=False, margin=-len(begun))
+        return question.answer("none", f"nothing moved in the {self._watched} watched", ok=True)
+
+    def _no_alert(self) -> Check:
+        question = _Question.expectation("no alert", f"{self._plan.alert} doesn't fire")
+        for episode in self._line.episodes:
+            if episode.alert == self._plan.alert and episode.firing is not None:
+                about = f" about {episode.host}" if episode.host else ""
+                evidence = f"{self._plan.alert} fired{about} at {self._line.moment(episode.firing)}"
+                return question.answer("fired", evidence, ok=False)
+        return question.answer("didn't fire", "the alert didn't fire", ok=True)
+
+    # Limits
+
+    def limits(self) -> Iterator[Check]:
+        """Whether each figure kept to its limit."""
+        for name, text in self._plan.limits.items():
+            try:
+                limit = parse_limit(name, text)
+            except ValueError as error:
+                evidence = f"the limit {text!r} of {name} can't be read: {error}"
+                yield Check(CheckKind.LIMIT, name, Outcome.INVALID, text, "not checked", evidence)
+                continue
+            yield _limited(limit, self._figures[name])
+
+    # The sentence
+
+    def sentence(self, checks: Sequence[Check], outcome: Outcome) -> str:
+        """What happened and what decided, without the outcome and the last point."""
+        if outcome is Outcome.PASS:
+            return self._success()
+        deciding = [check for check in checks if check.outcome is outcome]
+        # What couldn't be measured follows from what made the run invalid.
+        deciding = [check for check in deciding if check.kind is CheckKind.VALIDITY] or deciding
+        reasons = [check.evidence or f"{check.name}: {check.found}" for check in deciding[:_REASONS]]
+        if rest := len(deciding) - len(reasons):
+            reasons.append(f"and {number_of(rest, 'more reason')}")
+        said = "; ".join(reasons)
+        return f"the run proves nothing: {said}" if outcome is Outcome.INVALID else said
+
+    def _success(self) -> str:
+        if self._plan.expect is Expectation.NO_ALERT:
+            return f"the alert didn't fire and nothing moved in the {self._watched} watched, as expected"
+        if self._plan.expect is Expectation.NO_MOVE:
+            alert = self._figures["time_to_alert"]
+            fired = alert.value is not None and not alert.censored
+            said = f"; the alert fired after {shown(alert)}" if fired else ""
+            return f"nothing moved in the {self._watched} watched, as expected{said}"
+        alert, balance = self._figures["time_to_alert"], self._figures["time_to_balance"]
+        said = f"the alert fired after {shown(alert)}{self._limit_of('time_to_alert')}, {self._moved}, "
+        return f"{said}balance came back after {shown(balance)}{self._limit_of('time_to_balance')}"
+
+    def _limit_of(self, name: str) -> str:
+        text = self._plan.limits.get(name)
+        return f" (limit {parse_limit(name, text)})" if text else ""
+
+
+def _limited(limit: Limit, figure: Figure) -> Check:
+    name, spoken = limit.figure, _spoken(limit.figure)
+    if figure.value is None:
+        evidence = f"{spoken} has the limit {limit} and isn't known: {figure.missing}"
+        return Check(CheckKind.LIMIT, name, Outcome.INVALID, str(limit), shown(figure), evidence)
+    ok, margin = limit.holds(figure), limit.margin(figure)
+    near = ""
+    if margin is not None and figure.resolution and abs(margin) < figure.resolution:
+        near = f", nearer than its resolution of {written(figure.resolution, figure.definition.unit)}"
+    found = shown(figure)
+    if not ok and not figure.censored:
+        bound = limit.high if figure.value > limit.high else limit.low
+        # A value that breaks its limit by little is written so exactly that this is seen.
+        found = next(
+            (
+                text
+                for digits in range(1, _DIGITS)
+                if (text := written(figure.value, figure.definition.unit, digits))
+                != written(bound, figure.definition.unit, digits)
+            ),
+            found,
+        )
+    evidence = f"{spoken}: {found} (limit {limit}){near}"
+    return Check(CheckKind.LIMIT, name, Outcome.PASS if ok else Outcome.FAIL, str(limit), found, evidence, margin)
+
+
+def _spoken(figure: str) -> str:
+    return figure.replace("_", " ")
+
+
+def _percent(ratio: float) -> str:
+    return written(ratio, "ratio")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _ended(reason: EndReason) -> str:
+    return "interrupted" if reason is EndReason.INTERRUPTED else "ended by a failure"

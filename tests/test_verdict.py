@@ -1,0 +1,508 @@
+"""Verdicts: the tables of docs/rebalance/verdict.md, each row of them tried."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.recordings import CASES, PLAN, Scene, good, noticed, overloaded
+
+from loadband.rebalance.events import EndReason, Expectation, Plan, Recording, Subject, Trouble
+from loadband.rebalance.figures import DEFINITIONS, Figure, measure
+from loadband.rebalance.verdict import Check, CheckKind, Outcome, Verdict, judge, overall, parse_limit
+
+PAGE = Path(__file__).parents[1] / "docs/rebalance/verdict.md"
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading of the page."""
+    section = PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines[2:]]
+
+
+def verdict_of(recording: Recording) -> Verdict:
+    return judge(recording, measure(recording))
+
+
+def checks_of(recording: Recording) -> dict[str, Check]:
+    return {check.name: check for check in verdict_of(recording).checks}
+
+
+# The truth table
+
+LIMITS = {
+    "kept": {"failed_moves": "== 0"},
+    "broken": {"failed_moves": ">= 1"},
+    "one not measured": {"pending_to_firing": "<= 60m", "failed_moves": "== 0"},
+}
+
+
+def played(expect: Expectation, *, as_expected: bool, limits: str, sound: bool) -> Recording:
+    """A run in which that is so."""
+    plan = replace(PLAN, expect=expect, limits=LIMITS[limits])
+    scene = overloaded(plan)
+    fires = expect is Expectation.BALANCE or (expect is Expectation.NO_ALERT and not as_expected)
+    if fires:
+        scene.alert(pending=None if limits == "one not measured" else 24.5, firing=34.5, notified=34.6, resolved=39.5)
+    if as_expected is (expect is Expectation.BALANCE):
+        scene.move(35.0, "a1", "b")
+    if not sound:
+        scene.stop(EndReason.INTERRUPTED, 99.0)
+    return scene.record()
+
+
+def cells() -> Iterator[tuple[str, str, str, str, str]]:
+    """The truth table with `any` written out."""
+    choices = [[*Expectation], ["yes", "no"], [*LIMITS], ["yes", "no"]]
+    for row in rows("The table"):
+        for values in itertools.product(
+            *([value] if value != "any" else choices[k] for k, value in enumerate(row[:4]))
+        ):
+            yield (*values, row[4])
+
+
+def test_the_table_has_every_combination_once() -> None:
+    found = [row[:4] for row in cells()]
+    assert sorted(found) == sorted(itertools.product([*Expectation], ["yes", "no"], [*LIMITS], ["yes", "no"]))
+
+
+@pytest.mark.parametrize(("expect", "as_expected", "limits", "sound", "outcome"), list(cells()))
+def test_the_truth_table(expect: str, as_expected: str, limits: str, sound: str, outcome: str) -> None:
+    recording = played(Expectation(expect), as_expected=as_expected == "yes", limits=limits, sound=sound == "yes")
+    verdict = verdict_of(recording)
+    assert verdict.outcome == outcome
+    assert verdict.sentence.startswith(f"{outcome}: ")
+
+
+# What makes a run INVALID
+
+
+def spoiled(spoil: Callable[[Scene], object], scene: Scene | None = None) -> Recording:
+    """The story that goes well, with one thing spoiled."""
+    scene = noticed() if scene is None else scene
+    scene.move(35.0, "a1", "b")
+    spoil(scene)
+    return scene.record()
+
+
+def cool() -> Recording:
+    return CASES["never_hot"]()
+
+
+def evenly_hot() -> Recording:
+    """Both hosts are at 90 %."""
+    scene = noticed()
+    for number in range(1, 5):
+        scene.ask(20.0, f"b{number}", 0.9)
+    scene.move(35.0, "a1", "b")
+    return scene.record()
+
+
+def firing_from_the_start() -> Recording:
+    scene = overloaded()
+    scene.alert(pending=1.0, firing=5.0, notified=5.1, resolved=39.5)
+    scene.move(35.0, "a1", "b")
+    return scene.record()
+
+
+def empty() -> Recording:
+    """The hosts are loaded by programs of the run; there is no slice."""
+    scene = Scene(plan=replace(PLAN, most_own=1.0))
+    scene.use(Subject.OWN, "stress", "a", 2.0, until=20.0)
+    scene.use(Subject.OWN, "stress", "a", 3.6, at=20.0)
+    scene.alert(pending=24.5, firing=34.5)
+    return scene.record()
+
+
+SPOILED: dict[str, Callable[[], Recording]] = {
+    "complete": lambda: spoiled(lambda scene: scene.stop(EndReason.INTERRUPTED, 99.0)),
+    "monitoring": lambda: spoiled(
+        lambda scene: scene.trouble(30.0, Trouble.MONITORING_DOWN, who="prometheus", detail="it doesn't answer")
+    ),
+    "clocks together": lambda: spoiled(lambda _: None, noticed(offsets={"b": 1.5})),
+    "clocks steady": lambda: spoiled(lambda scene: scene.step(36.0, "b", 0.4)),
+    "samples": lambda: spoiled(lambda scene: scene.lose("b", 50.0, 54.0)),
+    "scrapes": lambda: spoiled(lambda scene: scene.trouble(30.0, Trouble.SCRAPE_FAILED, host="a")),
+    "foreign load": lambda: spoiled(
+        lambda scene: scene.use(Subject.FOREIGN, "backup (pid 4711)", "b", 0.4, at=50.0, until=54.0)
+    ),
+    "own programs": lambda: spoiled(lambda scene: scene.use(Subject.OWN, "prometheus", "b", 0.6, at=50.0, until=54.0)),
+    "moves of others": CASES["foreign_move"],
+    "rebalancer": lambda: spoiled(
+        lambda scene: scene.trouble(30.0, Trouble.REBALANCER_DOWN, who="mover", detail="it failed")
+    ),
+    "hosts": lambda: spoiled(lambda scene: scene.trouble(30.0, Trouble.HOST_NOT_READY, host="b")),
+    "slices": lambda: spoiled(lambda scene: scene.trouble(30.0, Trouble.SLICE_DIED, host="b", who="b2")),
+    "something to move": empty,
+    "load fidelity": CASES["unfaithful"],
+    "overload stood": cool,
+    "calm before the overload": firing_from_the_start,
+    "imbalance stood": evenly_hot,
+}
+"""By check, a run that is spoiled by that."""
+TOGETHER = {"something to move": {"load fidelity"}}
+"""By check, others that can't be right if it isn't."""
+
+
+def invalid(recording: Recording) -> set[str]:
+    checks = verdict_of(recording).checks
+    return {each.name for each in checks if each.kind is CheckKind.VALIDITY and each.outcome is not Outcome.PASS}
+
+
+@pytest.mark.parametrize(("name", "example"), [(row[0], row[2]) for row in rows("What makes a run INVALID")])
+def test_what_spoils_a_run_makes_it_invalid_and_nothing_else_does(name: str, example: str) -> None:
+    recording = SPOILED[name]()
+    assert invalid(recording) == {name} | TOGETHER.get(name, set())
+    verdict = verdict_of(recording)
+    assert verdict.outcome is Outcome.INVALID
+    check = checks_of(recording)[name]
+    assert (check.outcome, check.evidence) == (Outcome.INVALID, example)
+    assert verdict.sentence.startswith(f"INVALID: the run proves nothing: {example}")
+    assert check.margin is None or check.margin <= 0
+
+
+def test_the_page_has_all_reasons_and_those_of_a_good_run_are_none() -> None:
+    names = [check.name for check in verdict_of(good()).checks if check.kind is CheckKind.VALIDITY]
+    assert names == [row[0] for row in rows("What makes a run INVALID")]
+    assert invalid(good()) == set()
+    assert verdict_of(good()).outcome is Outcome.PASS
+
+
+# Expectations
+
+
+def died_in_its_move() -> Recording:
+    return spoiled(lambda scene: scene.trouble(36.0, Trouble.SLICE_DIED, host="a", who="a1"))
+
+
+def needless_without_alert() -> Recording:
+    return replace_plan(CASES["needless_move"](), expect=Expectation.NO_ALERT)
+
+
+def fired_without_need() -> Recording:
+    scene = overloaded(replace(PLAN, expect=Expectation.NO_ALERT))
+    scene.alert(pending=24.5, firing=34.5)
+    return scene.record()
+
+
+def replace_plan(recording: Recording, **fields: object) -> Recording:
+    plan: Plan = replace(recording.run.plan, **fields)  # type: ignore[arg-type] # as the caller says
+    return replace(recording, run=replace(recording.run, plan=plan))
+
+
+DISAPPOINTED: dict[tuple[str, str], Callable[[], Recording]] = {
+    ("balance", "alert fired"): CASES["silent_alert"],
+    ("balance", "moved after the alert"): CASES["early_move"],
+    ("balance", "balance came back"): CASES["lost_balance"],
+    ("balance", "no harm"): died_in_its_move,
+    ("no move", "no move"): CASES["needless_move"],
+    ("no alert", "no alert"): fired_without_need,
+    ("no alert", "no move"): needless_without_alert,
+}
+
+
+@pytest.mark.parametrize(
+    ("expect", "name", "example"), [(row[0], row[1], row[3]) for row in rows("What the expectations ask")]
+)
+def test_a_platform_that_disappoints_fails(expect: str, name: str, example: str) -> None:
+    recording = DISAPPOINTED[expect, name]()
+    assert recording.run.plan.expect == expect
+    verdict = verdict_of(recording)
+    check = checks_of(recording)[name]
+    assert (check.kind, check.outcome, check.evidence) == (CheckKind.EXPECTATION, Outcome.FAIL, example)
+    assert verdict.outcome is Outcome.FAIL
+    assert example in verdict.sentence
+
+
+def test_the_page_has_all_expectations() -> None:
+    asked = {(row[0], row[1]) for row in rows("What the expectations ask")}
+    found = {
+        (recording.run.plan.expect, check.name)
+        for recording in (good(), CASES["symmetric"](), CASES["short_burst"]())
+        for check in verdict_of(recording).checks
+        if check.kind is CheckKind.EXPECTATION
+    }
+    assert found == asked
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("figure", "text", "low", "high"),
+    [
+        ("time_to_alert", "<= 20s", None, 20.0),
+        ("time_to_alert", "<=20", None, 20.0),
+        ("time_to_alert", "  < 1.5m ", None, 90.0),
+        ("time_to_alert", "> 500ms", 0.5, None),
+        ("time_to_alert", "== 3 s", 3.0, 3.0),
+        ("time_to_first_move", ">= -2s", -2.0, None),
+        ("time_to_balance", "10s..20s", 10.0, 20.0),
+        ("time_to_balance", "1 .. 2m", 60.0, 120.0),
+        ("time_to_balance", "30s..2m", 30.0, 120.0),
+        ("thrash", "== 0", 0.0, 0.0),
+        ("thrash", "<= 12.5%", None, 0.125),
+        ("thrash", "5..10%", 0.05, 0.1),
+        ("moves", "1..3", 1.0, 3.0),
+        ("peak", "<= 1.2", None, 1.2),
+    ],
+)
+def test_a_limit_is_read_in_the_unit_of_its_figure(
+    figure: str, text: str, low: float | None, high: float | None
+) -> None:
+    limit = parse_limit(figure, text)
+    assert limit.low == (-math.inf if low is None else pytest.approx(low))
+    assert limit.high == (math.inf if high is None else pytest.approx(high))
+    assert limit.figure == figure
+
+
+@pytest.mark.parametrize(
+    ("figure", "text", "message"),
+    [
+        ("time_to_alert", "20s", "must be written as `<= 20s`, `> 500ms` or `10s..2m`"),
+        ("time_to_alert", "<= 20h", "ms, s, m; a number alone is seconds"),
+        ("time_to_alert", "<= 20%", "ms, s, m"),
+        ("time_to_alert", "= 20s", "must be written as"),
+        ("time_to_alert", "<= ", "must be written as"),
+        ("time_to_alert", "<= 1e3", "must be written as"),
+        ("time_to_alert", "<= nan", "must be written as"),
+        ("time_to_alert", "20s..10s", "must be a range whose first number is the smaller one"),
+        ("time_to_alert", "1h..2s", "must be written as"),
+        ("time_to_alert", "1s..2h", "must be written as"),
+        ("thrash", "<= 3s", "must be written as `<= 10%`, `== 0` or `0.1..0.2`"),
+        ("moves", "<= 3%", "no unit"),
+        ("peak", "<= 3%", "no unit"),
+        ("balance", "<= 3s", "there is no figure 'balance': must be one of time_to_alert, time_to_pending"),
+    ],
+)
+def test_what_is_no_limit_is_refused_with_what_is(figure: str, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_limit(figure, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "holds", "margin"),
+    [
+        ("<= 20s", 20.0, True, 0.0),
+        ("<= 20s", 20.1, False, -0.1),
+        ("< 20s", 20.0, False, 0.0),
+        ("< 20s", 19.0, True, 1.0),
+        (">= 20s", 20.0, True, 0.0),
+        (">= 20s", 19.0, False, -1.0),
+        ("> 20s", 20.0, False, 0.0),
+        ("> 20s", 23.0, True, 3.0),
+        ("== 20s", 20.0, True, 0.0),
+        ("== 20s", 20.5, False, -0.5),
+        ("== 20s", 19.5, False, -0.5),
+        ("10s..20s", 10.0, True, 0.0),
+        ("10s..20s", 20.0, True, 0.0),
+        ("10s..20s", 13.0, True, 3.0),
+        ("10s..20s", 9.0, False, -1.0),
+        ("10s..20s", 22.0, False, -2.0),
+        ("<= 300ms", 0.1 + 0.2, True, 0.0),
+    ],
+)
+def test_a_limit_holds_or_not_and_says_by_how_much(text: str, value: float, *, holds: bool, margin: float) -> None:
+    limit, figure = parse_limit("time_to_alert", text), Figure(DEFINITIONS["time_to_alert"], value)
+    assert limit.holds(figure) == holds
+    assert limit.margin(figure) == pytest.approx(margin)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [("<= 20s", False), ("< 60m", False), ("== 5s", False), ("1s..90m", False), (">= 90m", True), ("> 1s", True)],
+)
+def test_a_censored_figure_is_larger_than_any_limit(text: str, *, holds: bool) -> None:
+    limit, figure = parse_limit("time_to_alert", text), Figure(DEFINITIONS["time_to_alert"], 5.0, censored=True)
+    assert limit.holds(figure) == holds
+    assert limit.margin(figure) is None
+
+
+@pytest.mark.parametrize("text", ["<= 20s", ">= 0s", "== 0s"])
+def test_a_figure_without_a_value_keeps_no_limit(text: str) -> None:
+    limit, figure = parse_limit("time_to_alert", text), Figure(DEFINITIONS["time_to_alert"], None, missing="why")
+    assert not limit.holds(figure)
+    assert limit.margin(figure) is None
+
+
+@pytest.mark.parametrize(
+    ("figure", "text", "shown"),
+    [
+        ("time_to_alert", "<=20", "<= 20 s"),
+        ("time_to_alert", "<1.5m", "< 90 s"),
+        ("time_to_alert", ">=500ms", ">= 0.5 s"),
+        ("time_to_alert", ">2", "> 2 s"),
+        ("thrash", "==0", "== 0 %"),
+        ("thrash", "0.1..0.2", "10 % .. 20 %"),
+        ("moves", "1..3", "1 .. 3"),
+    ],
+)
+def test_a_limit_is_written_with_its_unit(figure: str, text: str, shown: str) -> None:
+    assert str(parse_limit(figure, text)) == shown
+
+
+@pytest.mark.parametrize("row", rows("Limits"), ids=lambda row: row[0])
+def test_the_page_says_how_limits_are_written(row: list[str]) -> None:
+    unit, written = row
+    figures = [each.name for each in DEFINITIONS.values() if each.unit == ("" if unit == "none" else unit)]
+    for text in re.findall("`([^`]+)`", written):
+        assert parse_limit(figures[0], text)
+    with pytest.raises(ValueError, match=re.escape(f"must be written as {written}")):
+        parse_limit(figures[0], "?")
+
+
+@pytest.mark.parametrize(
+    ("limits", "outcome", "evidence"),
+    [
+        ({"time_to_alert": "<= 15s"}, Outcome.PASS, "time to alert: 10.5 s (limit <= 15 s)"),
+        (
+            {"time_to_alert": "<= 10s"},
+            Outcome.FAIL,
+            "time to alert: 10.5 s (limit <= 10 s), nearer than its resolution",
+        ),
+        ({"time_to_alert": "<= 9s"}, Outcome.FAIL, "time to alert: 10.5 s (limit <= 9 s)"),
+        ({"overload_time_fraction": "<= 23.21%"}, Outcome.FAIL, "overload time fraction: 23.214 % (limit"),
+        (
+            {"time_to_alert": "soon"},
+            Outcome.INVALID,
+            "the limit 'soon' of time_to_alert can't be read: must be written",
+        ),
+        ({"speed": "<= 1s"}, Outcome.INVALID, "the limit '<= 1s' of speed can't be read: there is no figure 'speed'"),
+    ],
+)
+def test_a_check_of_a_limit_says_what_was_found(limits: dict[str, str], outcome: Outcome, evidence: str) -> None:
+    (check,) = [each for each in verdict_of(replace_plan(good(), limits=limits)).checks if each.kind is CheckKind.LIMIT]
+    assert check.outcome is outcome
+    assert check.evidence.startswith(evidence)
+    assert check.name == next(iter(limits))
+
+
+def test_a_limit_on_a_figure_without_a_value_is_invalid_and_says_why() -> None:
+    recording = replace_plan(CASES["symmetric"](), limits={"time_to_relief": "<= 1m"})
+    check = checks_of(recording)["time_to_relief"]
+    assert check.outcome is Outcome.INVALID
+    assert check.evidence == "time to relief has the limit <= 60 s and isn't known: no host is hot on purpose"
+    assert verdict_of(recording).sentence == f"INVALID: the run proves nothing: {check.evidence}."
+
+
+# Sentences
+
+
+@pytest.mark.parametrize(
+    ("case", "sentence"),
+    [
+        (
+            "good",
+            (
+                "PASS: the alert fired after 10.5 s (limit <= 15 s), 1 slice moved, balance came back after 17 s "
+                "(limit <= 30 s)."
+            ),
+        ),
+        ("late_alert", "FAIL: time to alert: 30.5 s (limit <= 15 s); time to balance: 37 s (limit <= 30 s)."),
+        (
+            "silent_alert",
+            (
+                "FAIL: LoadbandHostHot didn't fire in the 56 s watched; nothing moved in the 56 s watched; and 3 more "
+                "reasons."
+            ),
+        ),
+        ("symmetric", "PASS: nothing moved in the 60 s watched, as expected."),
+        ("unmovable", "PASS: nothing moved in the 56 s watched, as expected; the alert fired after 10.5 s."),
+        ("short_burst", "PASS: the alert didn't fire and nothing moved in the 56 s watched, as expected."),
+        (
+            "ends_during_move",
+            (
+                "INVALID: the run proves nothing: the recording breaks off at 36.0 s: line 212 has no end (17 bytes): "
+                "left out."
+            ),
+        ),
+    ],
+)
+def test_one_sentence_says_what_happened(case: str, sentence: str) -> None:
+    assert verdict_of(CASES[case]()).sentence == sentence
+
+
+VERDICTS = {
+    "good": Outcome.PASS,
+    "late_alert": Outcome.FAIL,
+    "silent_alert": Outcome.FAIL,
+    "early_move": Outcome.FAIL,
+    "thrash": Outcome.FAIL,
+    "slow_oscillation": Outcome.FAIL,
+    "never_balanced": Outcome.FAIL,
+    "lost_balance": Outcome.FAIL,
+    "two_at_once": Outcome.FAIL,
+    "failing_move": Outcome.PASS,
+    "evicted": Outcome.PASS,
+    "gap": Outcome.INVALID,
+    "counter_reset": Outcome.PASS,
+    "host_comes": Outcome.FAIL,
+    "host_goes": Outcome.PASS,
+    "clock_offset": Outcome.PASS,
+    "clocks_apart": Outcome.INVALID,
+    "clock_step": Outcome.INVALID,
+    "out_of_order": Outcome.PASS,
+    "one_host": Outcome.INVALID,
+    "no_slices": Outcome.INVALID,
+    "ends_during_move": Outcome.INVALID,
+    "interrupted": Outcome.INVALID,
+    "foreign_load": Outcome.INVALID,
+    "foreign_move": Outcome.INVALID,
+    "unfaithful": Outcome.INVALID,
+    "symmetric": Outcome.PASS,
+    "needless_move": Outcome.FAIL,
+    "short_burst": Outcome.PASS,
+    "unmovable": Outcome.PASS,
+    "never_hot": Outcome.INVALID,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_case_has_its_verdict(case: str) -> None:
+    assert verdict_of(CASES[case]()).outcome is VERDICTS[case]
+
+
+# Repeats
+
+
+def test_the_worst_repeat_decides() -> None:
+    passed, failed, spoiled = (verdict_of(CASES[case]()) for case in ("good", "late_alert", "interrupted"))
+    assert overall([passed, passed]).outcome is Outcome.PASS
+    assert overall([passed, failed, passed]).outcome is Outcome.FAIL
+    assert overall([passed, failed, spoiled]).outcome is Outcome.INVALID
+    assert overall([]).outcome is Outcome.INVALID
+    assert overall([failed]) == failed
+
+
+def test_the_verdict_on_repeats_says_which_one_decided() -> None:
+    passed, failed = verdict_of(good()), verdict_of(CASES["late_alert"]())
+    both = overall([passed, failed, failed])
+    assert both.sentence == f"FAIL: 2 of 3 repeats failed; in repeat 2, {failed.sentence.removeprefix('FAIL: ')}"
+    assert overall([passed, passed]).sentence.startswith(
+        "PASS: all 2 repeats passed; in the first one, the alert fired"
+    )
+    invalid = verdict_of(CASES["interrupted"]())
+    assert overall([passed, invalid]).sentence.startswith(
+        "INVALID: 1 of 2 repeats proved nothing; in repeat 2, the run"
+    )
+    checks = {check.name: check for check in both.checks}
+    assert checks["time_to_alert"].outcome is Outcome.FAIL
+    assert checks["time_to_alert"].evidence == "repeat 2: time to alert: 30.5 s (limit <= 15 s)"
+    assert checks["thrash"].evidence == "repeat 1: thrash: 0 % (limit == 0 %)"
+    assert [check.name for check in both.checks] == [check.name for check in passed.checks]
+
+
+def test_of_checks_that_all_passed_the_one_with_the_least_margin_is_shown() -> None:
+    near = replace_plan(good(), limits={"time_to_balance": "<= 30s"})
+    scene = noticed(replace(PLAN, limits={"time_to_balance": "<= 30s"}), resolved=41.5)
+    scene.move(37.0, "a1", "b")
+    both = overall([verdict_of(near), verdict_of(scene.record())])
+    check = next(check for check in both.checks if check.name == "time_to_balance")
+    assert check.found == "19 s"
+    assert check.margin == pytest.approx(11.0)
