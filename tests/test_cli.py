@@ -90,7 +90,7 @@ def test_another_system_than_linux_is_one_sentence() -> None:
     code = "import sys; sys.platform = 'darwin'; from loadband.__main__ import main; sys.exit(main())"
     done = run(command=(sys.executable, "-c", code))
     assert done.returncode == 2
-    assert done.stderr == "loadband reads Linux' /proc and cgroups: it runs on Linux only.\n"
+    assert done.stderr == "loadband reads Linux's /proc and cgroups; it runs on Linux only.\n"
 
 
 def test_an_unknown_variable_warns_with_the_nearest_and_kubernetes_own_do_not() -> None:

@@ -268,8 +268,8 @@ def test_who_changed_it_is_logged(cell: SetpointCell, caplog: pytest.LogCaptureF
     ask(control, "DELETE")
     assert [record.getMessage() for record in caplog.records] == [
         "PUT /band by 192.0.2.7: 80..90.5 %",
-        "DELETE /band by 192.0.2.7: back to what is configured",
-        "DELETE /band by 192.0.2.7: it is already what is configured",
+        "DELETE /band by 192.0.2.7: back to the configured setpoint",
+        "DELETE /band by 192.0.2.7: nothing was overridden",
     ]
 
 
@@ -282,7 +282,7 @@ def test_wrong_tokens_are_logged_once_a_minute_and_never_shown(
         ask(control, authorization="Bearer guessed")
         now += 3
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == 3 * ["a request without the right token by 192.0.2.7"]
+    assert messages == 3 * ["a request without the right token from 192.0.2.7"]
 
 
 numbers = st.one_of(st.integers(), st.floats(), st.floats(0, 100), st.decimals(allow_nan=False).map(str))

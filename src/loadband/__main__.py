@@ -1,4 +1,4 @@
-"""The program: takes over the signals before all else, then runs the command line."""
+"""The program: takes over the signals before anything else, then runs the command line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from loadband.exits import Exit
 def main() -> int:
     """Run `loadband` with the arguments and the environment of this process; returns the exit code."""
     if sys.platform != "linux":
-        print("loadband reads Linux' /proc and cgroups: it runs on Linux only.", file=sys.stderr)  # noqa: T201 - no log yet
+        print("loadband reads Linux's /proc and cgroups; it runs on Linux only.", file=sys.stderr)  # noqa: T201 - nothing else is imported yet
         return Exit.BAD_INPUT
     _fill_standard_streams()
     ending = Ending()
     ending.install()
     try:
-        # Only now: the imports take some tenths of a second, in which PID 1 would lose a signal.
+        # Not at the top: the imports take some tenths of a second, in which PID 1 would lose a signal.
         from loadband import cli  # noqa: PLC0415
 
         return cli.main(ending)
@@ -28,7 +28,7 @@ def main() -> int:
 
 
 def _fill_standard_streams() -> None:
-    """Put /dev/null where one is closed: the next file that is opened would take its place, and get what isn't its."""
+    """Open /dev/null in place of a closed one: otherwise the next file that is opened would take its place."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
         pass
     os.close(descriptor)

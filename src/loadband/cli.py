@@ -1,4 +1,4 @@
-"""The composition root: parse, wire, run, exit code. It holds no other logic."""
+"""The composition root: parse, wire, run, exit code; no other logic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 OUTPUT_SECONDS = 1.0
-"""For the view or the log to say its last words; a blocked terminal or pipe gets no longer."""
+"""How long the view or the log has for its last words; a blocked terminal or pipe gets no more."""
 
 
 def main(ending: Ending) -> int:
@@ -64,7 +64,7 @@ def main(ending: Ending) -> int:
 
 
 def _aside(words: list[str], ending: Ending) -> int | None:
-    """Do what isn't a run, and return its exit code; None where a run is asked for."""
+    """Run another command, and return its exit code; None if the words ask for a run."""
     match words:
         case ["profile", *rest]:
             from loadband import preview  # noqa: PLC0415 - costs memory and time that no run is worth
@@ -113,6 +113,8 @@ def _start(loaded: Loaded, played: _Played, ending: Ending) -> int:
 def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: Ending) -> int:
     settings = loaded.settings
     window = max(WINDOW, settings.interval)
+    # Before anything can be seen: who sees the view may send a SIGHUP.
+    ending.rereads = played is not None or settings.control_token is not None
     cell = SetpointCell(play(played[1], window) if played else settings.setpoint)
     controller, period = _controller(settings, reach)
     workers = Workers(lease_of(settings.interval), settings.nice, period)
@@ -135,20 +137,20 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
         _server(settings, source, ending) as address,
         _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as writing,
         _control(settings, cell),
-        _following(settings, played, cell, window, ending),
+        _following(played, cell, window, ending),
         notify.feeding(source),
     ):
         try:
             regulator.run(ending.wait)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and ends the run
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and ends the run
             ending.fail("the loop", error)
         code = _exit_code(ending, regulator.snapshot)
-        # What asks for readiness must not get it any more while the rest ends.
+        # From here on readiness probes fail, while the rest ends.
         ending.ask()
     if ending.failed:
         code = Exit.FAILED
     if writing.is_alive():
-        # Blocked for ever by a terminal or pipe that nobody reads; so would the interpreter's own end be.
+        # It is blocked for ever by a terminal or pipe that nobody reads, and the interpreter's own end would be, too.
         os._exit(code)
     return code
 
@@ -171,10 +173,10 @@ def _exit_code(ending: Ending, snapshot: Snapshot | None) -> Exit:
 
 @contextmanager
 def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: Ending) -> Iterator[str | None]:
-    """Serve the metrics, where that is wanted; gives the URL.
+    """Serve the metrics, unless LISTEN is off; yields the URL.
 
     Raises:
-        ListenError: where the address can't be had.
+        ListenError: if the address can't be had.
     """
     info = Info(
         settings.scope,
@@ -193,10 +195,10 @@ def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: E
 
 @contextmanager
 def _control(settings: Settings, cell: SetpointCell) -> Iterator[None]:
-    """Let clients change the band, where that is wanted.
+    """Let clients change the band, if there is a token.
 
     Raises:
-        ListenError: where the address can't be had.
+        ListenError: if the address can't be had.
     """
     if settings.control_token is None:
         yield
@@ -207,7 +209,7 @@ def _control(settings: Settings, cell: SetpointCell) -> Iterator[None]:
 
 @contextmanager
 def _served(name: str, listen: Listen | None, application: WSGIApplication) -> Iterator[str | None]:
-    """Serve an application, unless the setting of that name is off; gives the URL."""
+    """Serve an application, unless the setting of that name is off; yields the URL."""
     if listen is None:
         yield None
         return
@@ -223,18 +225,15 @@ def _served(name: str, listen: Listen | None, application: WSGIApplication) -> I
 
 
 @contextmanager
-def _following(
-    settings: Settings, played: _Played, cell: SetpointCell, window: float, ending: Ending
-) -> Iterator[None]:
-    """Read again what is configured when it changes and on SIGHUP, where the band can be another one at all."""
-    if played is None and settings.control_token is None:
+def _following(played: _Played, cell: SetpointCell, window: float, ending: Ending) -> Iterator[None]:
+    """Read the configuration again when it changes and on SIGHUP, if there is a profile or a token for clients."""
+    if not ending.rereads:
         yield
         return
     file, profile = played or (None, None)
     follower = Follower(cell, file, profile, window, lambda: ending.rereads_asked)
     stop = threading.Event()
-    ending.rereads = True
-    # It is not waited for: a file system that hangs may hold it.
+    # Nothing waits for it: a file system that hangs may hold it.
     threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True).start()
     try:
         yield
@@ -246,7 +245,7 @@ def _following(
 def _output(
     loaded: Loaded, source: Callable[[], Snapshot | None], address: str | None, ending: Ending, asked: str
 ) -> Iterator[threading.Thread]:
-    """Show or log what happens, from a thread of its own; gives it: in a blocked write it may outlive this."""
+    """Show or log what happens, from a thread of its own; yields it: in a blocked write, it may outlive the context."""
     metrics = f"{address}/metrics" if address else None
     stop = threading.Event()
     file = output.stdout()

@@ -1,6 +1,6 @@
-"""The WSGI application that changes the band of a running regulator, for a listener of its own.
+"""The WSGI application that changes the setpoint of a running regulator; it has a listener of its own.
 
-A request does all that it asks for or nothing: the band is checked whole before the one reference is replaced.
+A request does everything it asks for, or nothing: it is checked completely before the one reference is replaced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024
 MAX_EFFORT = 1024
-"""CPUs; as LOADBAND_EFFORT."""
+"""CPUs; the same as for LOADBAND_EFFORT."""
 REFUSALS_TOLD = 60.0
 """Seconds between two log lines about wrong tokens: whoever can reach the port could fill the log."""
 _METHODS = "GET, HEAD, PUT, DELETE"
@@ -38,17 +38,17 @@ class _RefusalError(Exception):
 
 
 class Control:
-    """`GET /band`, `PUT /band` with `{"min": percent, "max": percent}`, and `DELETE /band`: back to what is configured.
+    """`GET /band`, `PUT /band` with `{"min": percent, "max": percent}`, and `DELETE /band`, which withdraws it.
 
     `PUT /band` with `{"effort": CPUs}` asks for a fixed effort instead: a load of that size, whatever else runs.
 
-    Each of them answers with what is asked for now. Whatever is wrong is answered with a sentence, by 400, 401, 404,
-    405, 413 or 415, and changes nothing.
+    Each answers with the setpoint that is then in force. A request that is wrong changes nothing, and is answered with
+    400, 401, 404, 405, 413 or 415 and a sentence.
 
     Args:
-        cell: what is read and changed.
-        token: the bearer token (RFC 6750) that a request has to have.
-        clock: monotonic seconds.
+        cell: the cell that is read and changed.
+        token: the bearer token (RFC 6750) that a request needs.
+        clock: the monotonic clock, seconds.
     """
 
     def __init__(self, cell: SetpointCell, token: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,16 +67,16 @@ class Control:
         return respond(answer, environ, start_response)
 
     def _obey(self, environ: WSGIEnvironment) -> None:
-        """Do what a request asks for.
+        """Carry out a request.
 
         Raises:
-            _RefusalError: if that isn't possible or allowed; then nothing was done.
+            _RefusalError: if that isn't possible or allowed; nothing was changed then.
         """
         method = environ["REQUEST_METHOD"]
         if environ.get("PATH_INFO") != "/band":
-            raise _RefusalError(HTTPStatus.NOT_FOUND, "There is /band only.")
+            raise _RefusalError(HTTPStatus.NOT_FOUND, "There is only /band.")
         if method not in _METHODS.split(", "):
-            raise _RefusalError(HTTPStatus.METHOD_NOT_ALLOWED, f"There are {_METHODS} only.", Allow=_METHODS)
+            raise _RefusalError(HTTPStatus.METHOD_NOT_ALLOWED, f"Only {_METHODS} are allowed.", Allow=_METHODS)
         self._authorize(environ)
         peer = environ.get("REMOTE_ADDR", "an unknown address")
         if method == "PUT":
@@ -85,7 +85,8 @@ class Control:
             log.info("PUT /band by %s: %s", peer, asked)
         elif method == "DELETE":
             changed = self._cell.restore("control")
-            log.info("DELETE /band by %s: %s what is configured", peer, "back to" if changed else "it is already")
+            outcome = "back to the configured setpoint" if changed else "nothing was overridden"
+            log.info("DELETE /band by %s: %s", peer, outcome)
 
     def _authorize(self, environ: WSGIEnvironment) -> None:
         scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -95,16 +96,16 @@ class Control:
         now = self._clock()
         if now >= self._quiet_until:
             self._quiet_until = now + REFUSALS_TOLD
-            log.warning("a request without the right token by %s", environ.get("REMOTE_ADDR", "an unknown address"))
+            log.warning("a request without the right token from %s", environ.get("REMOTE_ADDR", "an unknown address"))
         raise _RefusalError(
             HTTPStatus.UNAUTHORIZED,
-            "The header must be `Authorization: Bearer` and the token of LOADBAND_CONTROL_TOKEN.",
+            "The header must be `Authorization: Bearer` with the token of LOADBAND_CONTROL_TOKEN.",
             WWW_Authenticate='Bearer realm="loadband"',
         )
 
 
 def _body(environ: WSGIEnvironment) -> bytes:
-    """The body of a request that says it is JSON."""
+    """The body of a request, which must declare it as JSON."""
     if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
         raise _RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json.")
     length = environ.get("CONTENT_LENGTH") or "0"
@@ -118,7 +119,7 @@ def _body(environ: WSGIEnvironment) -> bytes:
 
 
 def _asked(body: bytes) -> Setpoint:
-    """The band or the effort that a body asks for."""
+    """The setpoint that a body asks for."""
     expected = (
         'The body must be {"min": MIN, "max": MAX}, with percent 0 <= MIN < MAX <= 100 as numbers, '
         f'or {{"effort": CPUS}}, with 0 <= CPUS <= {MAX_EFFORT} as a number.'
@@ -143,15 +144,15 @@ def _asked(body: bytes) -> Setpoint:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ."""
+    """A JSON object, in which no key may be repeated."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key is repeated")
     return found
 
 
 def _described(setpoint: Setpoint) -> dict[str, Any]:
-    """What is asked for now, in percent and CPUs."""
+    """A setpoint as JSON: percent and CPUs."""
     described: dict[str, Any] = {"source": setpoint.source}
     if setpoint.band:
         described |= {"min": round(100 * setpoint.band.low, 9), "max": round(100 * setpoint.band.high, 9)}

@@ -1,6 +1,7 @@
-"""How a run ends: the first signal asks for it, a second one does it; a failure in any thread asks for it, too.
+"""How a run ends: after a signal, after a failure in any thread, or when nobody reads standard output any more.
 
-SIGHUP may mean another thing: to read again what is configured.
+The first signal asks for the end, a second one ends the process at once. SIGHUP may ask for something else: to read the
+configuration again.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from typing import NoReturn
 from loadband.exits import Exit
 
 LEAVE_VIEW = b"\x1b[?25h\x1b[?1049l"
-"""Shows a terminal's cursor and its first screen again, as the live view would have at its end."""
+"""Restores a terminal's cursor and first screen, as the live view does when it ends."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 END_SECONDS = 5
-"""What the end may take from the first signal on: after that, something hangs that will never answer."""
+"""How long the end may take after the first signal; if it takes longer, something hangs for ever."""
 _STDOUT = 1
 SAY_SECONDS = 1.0
-"""What telling of a failure may take: nobody may be reading."""
+"""How long a message about a failure may take: perhaps nobody reads it."""
 
 
 class Ending:
-    """The wish to end, which the main thread waits for.
+    """The request to end, for which the main thread waits.
 
-    A pipe, not a `threading.Event`: an Event that a signal handler sets can deadlock with the wait it interrupts.
+    It is a pipe, not a `threading.Event`: if a signal handler sets an Event, it can deadlock with the wait that it
+    interrupts.
     """
 
     def __init__(self) -> None:
@@ -41,19 +43,19 @@ class Ending:
         self.asked = False
         """Whether the run is to end; read by any thread at any time."""
         self.failed = False
-        """Whether that is because a thread failed."""
+        """Whether the reason is a failure."""
         self.reader_left = False
-        """Whether that is because nobody reads standard output any more."""
+        """Whether the reason is that nobody reads standard output any more."""
         self.rereads = False
-        """Whether SIGHUP asks for a new reading of what is configured, unless a terminal has hung up."""
+        """Whether SIGHUP asks to read the configuration again, unless a terminal has hung up."""
         self.rereads_asked = 0
-        """How often it has."""
+        """How often it has asked."""
         self._terminals = [descriptor for descriptor in range(3) if os.isatty(descriptor)]
 
     def install(self) -> None:
         """Take over the signals and the failures of threads; from the main thread, before there are others.
 
-        As PID 1 a signal without a handler is ignored by the kernel: nothing may take long before this.
+        The kernel ignores signals to PID 1 without a handler, so nothing before this may take long.
         """
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
@@ -67,7 +69,7 @@ class Ending:
             os.write(self._writer, b".")
 
     def wait(self, seconds: float) -> bool:
-        """Wait for some seconds (>= 0), or less when the end is asked for; returns whether it is."""
+        """Wait for some seconds (>= 0), or until the end is requested; returns whether it is."""
         if not self.asked and _STDOUT in select.select(self._watched, [], [], seconds)[0]:
             self.leave()
         return self.asked
@@ -78,18 +80,18 @@ class Ending:
         self.ask()
 
     def fail(self, name: str, error: BaseException) -> None:
-        """Ask for the end because something failed, and tell of it on standard error; from any thread.
+        """Ask for the end because something failed, and report that on standard error; from any thread.
 
         Args:
             name: what failed, as the subject of a sentence.
-            error: why.
+            error: the reason.
         """
         self.failed = True
         self.ask()
         _say(f"loadband: {name} failed: {error!r}\n{''.join(traceback.format_exception(error))}")
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        # A terminal that hangs up is no terminal any more when the kernel tells of it.
+        # When the kernel sends SIGHUP because a terminal hung up, it isn't a terminal any more.
         if number == signal.SIGHUP and self.rereads and all(map(os.isatty, self._terminals)):
             self.rereads_asked += 1
             return
@@ -114,14 +116,14 @@ def _pipes_to_others() -> list[int]:
 
 
 def _exit(code: int) -> NoReturn:
-    """End at once, whatever hangs."""
+    """End at once, even if something hangs."""
     if os.isatty(1) and select.select([], [1], [], 0)[1]:
         os.write(1, LEAVE_VIEW)
     os._exit(code)
 
 
 def _say(text: str) -> None:
-    """Write to standard error, or give up when nobody reads it; without a lock that the interpreter's end waits for."""
+    """Write to standard error, or give up if nobody reads it; takes no lock that the interpreter needs to exit."""
 
     def write() -> None:
         with contextlib.suppress(OSError):

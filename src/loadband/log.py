@@ -1,7 +1,7 @@
-"""Structured log lines for when nobody watches: one when something changes and a summary every ten seconds.
+"""Structured log lines: one when something changes, and a summary every ten seconds.
 
-Never one a cycle: each topic may write a few lines at once and then one in ten seconds, which says how many changes
-were left out.
+There is never one per cycle: each topic may write a few lines at once, and then one every ten seconds, with the number
+of changes that were left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLL = 0.25
 SUMMARY = 10.0
 """Seconds between two summaries, and between two lines of a topic that has used up its burst."""
 BURST = 3
-"""Lines that a topic may write one after the other."""
+"""Number of lines that a topic may write at once."""
 ALARMING = frozenset({State.FAILSAFE, State.SATURATED})
 
 
@@ -41,13 +41,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """What a snapshot says of one topic: a line is due when `values` change."""
+    """What a snapshot says about one topic; a line is due if `values` change."""
 
     topic: str
     event: str
     values: Fields
     baseline: Fields
-    """What is taken as said before the topic was first seen."""
+    """The values that count as logged before the topic is first seen."""
     level: int = logging.INFO
     detail: Fields = field(default_factory=dict)
 
@@ -62,14 +62,14 @@ class _Topic:
 
 
 class Journal:
-    """Decides what is worth a line. It reads no clock: the snapshots carry their own."""
+    """Decides what is worth a line. It reads no clock: snapshots carry their own times."""
 
     def __init__(self) -> None:
         self._topics: dict[str, _Topic] = {}
         self._summed_up: Snapshot | None = None
 
     def lines(self, snapshot: Snapshot) -> list[Line]:
-        """Return the lines that a snapshot is worth, after those that came before; most are worth none."""
+        """The lines that a snapshot is worth, given the earlier ones; most snapshots are worth none."""
         lines = [line for fact in _facts(snapshot) if (line := self._tell(fact, snapshot.at))]
         since = self._summed_up = self._summed_up or snapshot
         if snapshot.at - since.at >= SUMMARY:
@@ -109,7 +109,7 @@ def _facts(snapshot: Snapshot) -> Iterator[_Fact]:
         edges = {"band_min_ratio": setpoint.band.low, "band_max_ratio": setpoint.band.high}
         asked: Fields = {**edges, "source": setpoint.source}
         if progress := setpoint.progress:
-            # A band that moves changes all the time: what is worth a line is another phase.
+            # A moving band changes all the time; only a new phase is worth a line.
             asked = {"source": setpoint.source, "profile": progress.profile, "phase": progress.phase}
         yield _Fact("band", "band changed", values=asked, baseline=asked, detail=edges)
     latched = {"latched_effort_cpus": snapshot.command.latched and round(snapshot.command.latched, 4)}
@@ -148,7 +148,7 @@ def _now(snapshot: Snapshot) -> Fields:
 
 
 def _summary(since: Snapshot, snapshot: Snapshot) -> Fields:
-    """Describe the time between two snapshots: the ratios are means over it, the rest is of its end."""
+    """The time between two snapshots: ratios are means over it, other values are those at its end."""
     then, now = since.counts, snapshot.counts
     spent = {mode: getattr(now.cpu, mode) - getattr(then.cpu, mode) for mode in ("own", "other", "steal", "idle")}
     observed, total = now.observed_seconds - then.observed_seconds, sum(spent.values())
@@ -180,7 +180,7 @@ def _writer(file: TextIO, level: str, style: Literal["text", "json"]) -> Callabl
     )
 
     def write(line: Line) -> None:
-        # A full disk loses this line, never the load: the metrics go on telling. A reader that has left ends the run.
+        # A full disk costs this line, but never the load: the metrics still work. A reader that has left ends the run.
         try:
             logger.log(line.level, line.event, **line.fields)
         except BrokenPipeError:
@@ -200,7 +200,7 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
     style: Literal["text", "json"] = "text",
     settings: Fields | None = None,
 ) -> None:
-    """Write the log until told to stop; for a thread of its own, which a blocked pipe may block.
+    """Write the log until `stop` is set; runs in a thread of its own, which a blocked pipe may block.
 
     The first line is `started`, with the settings; the last is `stopped`, with the summary of the whole run.
 
@@ -208,8 +208,8 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
         source: returns the latest snapshot, None before the first.
         stop: ends the log, within `POLL` seconds.
         file: where the lines go, one `write` each; see `output.stdout`.
-        level: the least that is written: debug, info, warning, error or critical.
-        style: `text` writes `key=value` pairs (logfmt), `json` one object a line.
+        level: the lowest level that is written: debug, info, warning, error or critical.
+        style: `text` writes `key=value` pairs (logfmt), `json` one object per line.
         settings: the fields of the first line.
 
     Raises:

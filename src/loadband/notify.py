@@ -1,7 +1,7 @@
-"""Tells systemd how it goes: ready, alive for as long as the loop runs, and in one sentence what it does.
+"""Notifies systemd: ready, alive while the loop runs, and the state in one sentence.
 
-The protocol is that of sd_notify(3): datagrams of assignments to the socket that NOTIFY_SOCKET names. Where there is
-none, nothing is said.
+The protocol is that of sd_notify(3): datagrams with assignments to the socket that NOTIFY_SOCKET names. Without the
+variable, nothing is sent.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from contextlib import contextmanager
 from loadband.quantities import Snapshot
 
 POLL = 1.0
-"""Seconds between two looks at the loop; a watchdog's time must be several of it."""
+"""Seconds between two looks at the loop; the watchdog's time must be a multiple."""
 
 
 def tell(*assignments: str) -> None:
-    """Send assignments such as `STATUS=...` to systemd, if it listens; never waits and never fails."""
+    """Send assignments such as `STATUS=...` to systemd if it listens; never waits and never fails."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
     text = "\n".join(" ".join(assignment.splitlines()) for assignment in assignments)
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
-        # A leading @ stands for the zero byte of Linux' abstract addresses.
+        # A leading @ stands for the zero byte of Linux's abstract addresses.
         to = f"\0{address[1:]}" if address[0] == "@" else address
         sending.sendto(text.encode(errors="replace"), socket.MSG_DONTWAIT, to)
 
 
 def run(source: Callable[[], Snapshot | None], stop: threading.Event, poll: float = POLL) -> None:
-    """Feed the watchdog while the loop goes on, until told to stop; for a thread of its own.
+    """Feed the watchdog while the loop runs, until `stop` is set; runs in a thread of its own.
 
     Args:
-        source: returns the latest snapshot, None before the first. One that is no newer than the one before feeds
-            nothing: systemd restarts a loop that stands still.
+        source: returns the latest snapshot, None before the first. One that isn't newer than the last feeds nothing:
+            systemd restarts a loop that stands still.
         stop: ends it.
         poll: seconds between two looks, > 0.
     """
@@ -52,7 +52,7 @@ def run(source: Callable[[], Snapshot | None], stop: threading.Event, poll: floa
 
 @contextmanager
 def feeding(source: Callable[[], Snapshot | None]) -> Iterator[None]:
-    """Keep systemd told for as long as this lasts; see `run`."""
+    """Notify systemd while the context lasts; see `run`."""
     if "NOTIFY_SOCKET" not in os.environ:
         yield
         return

@@ -1,4 +1,4 @@
-"""What the live view and the log share: what others say, the stream they write to and the sentence they end with."""
+"""What the live view and the log share: their stream, the messages of other threads, and the last sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Inbox(logging.Handler):
-    """Keeps what others have to say until a thread of its own tells it: a blocked pipe is not their business."""
+    """Keeps the log records of other threads until one thread writes them: a blocked pipe must not block the others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Inbox(logging.Handler):
         self._records.append(record)
 
     def take(self) -> Iterator[logging.LogRecord]:
-        """What has come since the last time, oldest first."""
+        """The records since the last call, oldest first."""
         while self._records:
             yield self._records.popleft()
 
 
 @contextmanager
 def inbox() -> Iterator[Inbox]:
-    """Hear what others say for as long as this lasts: our own modules from INFO on, libraries from WARNING on."""
+    """Collect log records while the context lasts: loadband's own from INFO on, those of libraries from WARNING on."""
     handler, ours = Inbox(), logging.getLogger("loadband")
     level = ours.level
     ours.setLevel(logging.INFO)
@@ -48,11 +48,11 @@ def inbox() -> Iterator[Inbox]:
 
 
 def stdout() -> TextIO:
-    """Open a second, unbuffered stream on standard output, for a thread that may get blocked on it.
+    """Open a second, unbuffered stream on standard output, for a thread that may be blocked by it.
 
-    A thread that hangs in `sys.stdout` holds its lock, which the interpreter needs to exit. This stream shares only
-    the file: whoever is blocked here blocks nobody else, nothing is kept for later, and what the terminal's encoding
-    lacks becomes a question mark. The caller closes it.
+    A thread that hangs in `sys.stdout` holds its lock, which the interpreter needs to exit. This stream shares only the
+    file: it blocks no other thread and keeps nothing for later. Characters that the terminal's encoding lacks become
+    question marks. The caller closes it.
 
     Raises:
         OSError: if standard output is closed.
@@ -62,13 +62,13 @@ def stdout() -> TextIO:
 
 
 def summary(snapshot: Snapshot) -> str:
-    """Sum up a whole run in one line, for people.
+    """A whole run in one line, for people.
 
-    The shares are means over everything that was observed; the share of time in the band counts from its first entry,
-    as `held` does.
+    The shares are means over all that was observed; the share of time in the band counts from the first entry, like
+    `held`.
 
     Args:
-        snapshot: the last one.
+        snapshot: that of the last cycle.
     """
     counts, cpu, asked = snapshot.counts, snapshot.counts.cpu, snapshot.setpoint
     total = cpu.own + cpu.other + cpu.steal + cpu.idle
@@ -89,7 +89,7 @@ def summary(snapshot: Snapshot) -> str:
         capacity = snapshot.reading.capacity
         parts[-1] += f" ({cpu.own / total * capacity:.2f} of {capacity:.4g} CPUs)"
     parts.append(f"others {100 * cpu.other / total:.1f} %")
-    if cpu.steal / total >= 0.0005:  # noqa: PLR2004 - half of the last digit that would be printed
+    if cpu.steal / total >= 0.0005:  # noqa: PLR2004 - half of the last printed digit
         parts.append(f"steal {100 * cpu.steal / total:.1f} %")
     overruns = "1 overrun" if counts.overruns == 1 else f"{counts.overruns} overruns"
     return f"{head}; {', '.join(parts)}; {overruns}"

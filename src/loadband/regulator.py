@@ -1,7 +1,7 @@
-"""The loop: sense, decide, act, publish, once an interval.
+"""The loop: sense, decide, act, publish, once per interval.
 
-It keeps deadlines on the monotonic clock, and everything from outside (clocks, waiting, sensor, workers) is handed in,
-so that the very same loop runs on a simulated machine.
+It keeps deadlines on the monotonic clock. Clocks, waiting, sensor and workers are passed in, so that the same loop runs
+on a simulated machine.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from loadband.sensor import UnreadableError, difference
 from loadband.setpoint import SetpointCell
 
 WINDOW = 1.0
-"""Seconds that everything published is over; the interval, where that is longer."""
+"""Seconds over which everything is published; the interval, if that is longer."""
 MAX_FAILURES = 3
-"""Samples in a row without a reading, after which nothing may burn."""
+"""Samples in a row without a reading, after which nothing burns."""
 DURATION_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Bounds of the histogram of cycle durations, seconds."""
 
 
 def lease_of(interval: float) -> float:
-    """Seconds for which a command is good, for a control interval in seconds."""
+    """Seconds for which a command is valid, for a control interval in seconds."""
     return max(3 * interval, 0.3)
 
 
 class Source(Protocol):
-    """What is measured; see `sensor.Sensor`."""
+    """What is sampled; see `sensor.Sensor`."""
 
     def sample(self) -> Sample:
         """Look at the counters now.
 
         Raises:
-            UnreadableError: they cannot be read or understood.
+            UnreadableError: if they can't be read or understood.
         """
         ...
 
@@ -65,7 +65,7 @@ class Actuator(Protocol):
     restarts: int
 
     def apply(self, command: Command) -> None:
-        """Do from now on, for the length of a lease, what the command says."""
+        """Carry out a command for the length of a lease."""
         ...
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Decider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The time of a machine: monotonic seconds, and seconds since the epoch."""
+    """The clocks of a machine: monotonic seconds, and seconds since the epoch."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -97,16 +97,16 @@ class Regulator:
     """Holds the band of a setpoint on one machine.
 
     Args:
-        sensor: what is measured.
+        sensor: what is sampled.
         controller: what decides: a law with its memory.
         workers: what burns.
-        setpoint: the cell that holds the band of now; read once a cycle.
+        setpoint: the cell with the current setpoint; read once per cycle.
         interval: the control period, seconds.
-        scope: for the snapshots.
+        scope: that of the sensor, for the snapshots.
         steal: how stolen time counts.
-        duration: seconds after which nothing burns any more; 0 for ever.
-        exit_at_end: whether `run` returns then, or goes on idle.
-        clock: the machine's time.
+        duration: seconds after which nothing burns any more; 0: never.
+        exit_at_end: whether `run` returns then, or goes on without burning.
+        clock: the machine's clocks.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts of the loop meet
@@ -151,14 +151,14 @@ class Regulator:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """What the last cycle knew; None before the first. One reference: safe to read from any thread."""
+        """The snapshot of the last cycle; None before the first. Any thread may read it: it is one reference."""
         return self._snapshot
 
     def run(self, wait: Callable[[float], bool]) -> None:
-        """Regulate until told to stop, or until the duration is over; the workers are closed however it ends.
+        """Regulate until it is told to stop, or the duration is over; the workers are closed however it ends.
 
         Args:
-            wait: waits for a number of seconds (>= 0) and says whether to stop.
+            wait: waits for a number of seconds (>= 0) and returns whether to stop.
         """
         try:
             self._sense()
@@ -166,13 +166,13 @@ class Regulator:
             stop = False
             while not stop:
                 due += self._interval
-                # Not at once after a cycle that took long: over next to no time a difference is noise.
+                # Not at once after a cycle that took long: a difference over a very short time is noise.
                 stop = wait(max(due - self._clock.monotonic(), self._interval / 2))
                 if stop:
                     break
                 late = self._clock.monotonic() - due
                 if late > self._interval:
-                    # Skip what was missed: cycles in a row would only measure noise.
+                    # Skip the cycles that were missed: several at once would only measure noise.
                     self._counts = replace(self._counts, overruns=self._counts.overruns + 1)
                     due += late
                 snapshot = self.cycle()
@@ -198,7 +198,7 @@ class Regulator:
         return self._snapshot
 
     def _sense(self) -> Reading | None:
-        """Take a sample and hold it against the one before; None where that gives nothing to trust."""
+        """Take a sample and compare it with the one before; None if that gives nothing to trust."""
         previous = self._samples[-1] if self._samples else None
         try:
             now = self._sensor.sample()
@@ -216,7 +216,7 @@ class Regulator:
             self._drop(result)
             return None
         self._samples.append(now)
-        # Keep what is needed to look back one window, and one sample more.
+        # Keep enough samples to look back one window, and one more.
         while len(self._samples) > 2 and now.at - self._samples[1].at >= self._window_length:  # noqa: PLR2004 - two ends
             self._samples.popleft()
         self._carry = result.carry
@@ -232,13 +232,13 @@ class Regulator:
 
     def _decide(self, reading: Reading | None, setpoint: Setpoint, *, expired: bool) -> None:
         if expired or self._after_gap() or self._failures_in_row >= MAX_FAILURES:
-            # After a gap nothing is known of what goes on now: start anew from the next reading.
+            # After a gap, nothing is known about the present: start again from the next reading.
             self._controller.restart()
             self._command = Command(0 if expired else self._command.workers, 0.0, latched=self._command.latched)
         elif reading is not None:
             was_late, self._late = self._late, reading.dt > lease_of(self._interval)
             if self._late and not was_late:
-                # The lease ran out and the workers stood idle: of a single stall that is no want of effort.
+                # The lease ran out and the workers idled: after a single stall, that isn't a lack of effort.
                 reading = _as_commanded(reading, self._command)
             self._command = self._controller.step(reading, setpoint)
 
@@ -246,13 +246,13 @@ class Regulator:
         return self._failures_in_row > 0 and self._last_drop.reason is DropReason.GAP
 
     def _look_back(self) -> Reading | None:
-        """What was measured over the last window, or as much of it as there is; None where nothing can be trusted."""
+        """The reading over the last window, or as much of it as there is; None if nothing can be trusted."""
         if self._failures_in_row >= MAX_FAILURES or self._after_gap():
             return None
         if self._failures_in_row or len(self._samples) < 2:  # noqa: PLR2004 - a difference needs two
-            return self._window  # one lost sample doesn't make what was seen before it untrue
+            return self._window  # one lost sample doesn't invalidate what was seen before
         now = self._samples[-1]
-        # The sample nearest to one window ago: half an interval early counts, or jitter makes every other one 1.1 s.
+        # The sample closest to one window ago: half an interval early counts, or jitter makes every other window 1.1 s.
         start = now.at - self._window_length
         index = bisect.bisect(self._samples, start + self._interval / 2, key=lambda sample: sample.at) - 1
         index = min(max(index, 0), len(self._samples) - 2)
@@ -271,8 +271,8 @@ class Regulator:
                 steal=cpu.steal + reading.steal * seconds,
                 idle=cpu.idle + reading.idle * seconds,
             )
-            # A window that is still filling would count the time before the first burst as out of band. And what is
-            # latched seeks no band.
+            # A window that still fills up would count the time before the first burst as out of band. And a latched
+            # load seeks no band.
             filled = window is not None and window.dt >= self._window_length - self._interval
             if window is not None and filled and self._command.latched is None:
                 observed = reading.dt
@@ -329,6 +329,6 @@ def _inside(utilization: float, setpoint: Setpoint) -> bool:
 
 
 def _as_commanded(reading: Reading, command: Command) -> Reading:
-    """The reading as if the command had been carried out all the time, for which idle time is taken."""
+    """The reading as if the command had been carried out all the time: idle time becomes own time."""
     missing = min(max(command.effort / reading.capacity - reading.own, 0.0), reading.idle)
     return replace(reading, own=reading.own + missing, idle=reading.idle - missing)

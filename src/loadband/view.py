@@ -1,4 +1,4 @@
-"""The live terminal view: utilization over the last minute with the band in it, and what goes on around it."""
+"""The live view in a terminal: utilization and band over the last minute, and the figures around them."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ SPAN = 60.0
 FRAME = 0.5
 """Seconds between two frames, and between two points of the graph."""
 MARGIN = 0.1
-"""The least room, a ratio, that the graph leaves above and below the band."""
+"""The least margin, a ratio, that the graph leaves above and below the band."""
 BREAK = 3.0
 """Seconds without a point after which the curve is broken."""
 ROOMY = 64
-"""Columns from which two figures with their names fit side by side."""
+"""Number of columns from which two figures with their names fit side by side."""
 AIRY = 20
-"""Rows from which blank lines leave most of the height to the graph."""
+"""Number of rows from which there is room for blank lines."""
 LOW = 8
-"""Rows of the graph below which they are all needed for the band."""
+"""Rows of the graph below which the band needs all of them."""
 NOTE = 20.0
-"""Seconds for which a message stands in the place of the address of the metrics."""
+"""Seconds for which a message replaces the address of the metrics."""
 
 COLOUR = {
     State.FAILSAFE: "red",
@@ -70,7 +70,7 @@ class Point(NamedTuple):
     utilization: float
     """A ratio."""
     band: Band | None = None
-    """What it was held against; None where that was no other than now."""
+    """The band at that time; None if it was the current one."""
 
 
 def render(
@@ -123,7 +123,7 @@ def _headline(snapshot: Snapshot | None, width: int) -> Text:
 
 
 def _asked(setpoint: Setpoint) -> str:
-    """What is asked for; of a band that moves, with as many digits at all times."""
+    """The setpoint; a band that moves always has the same number of digits."""
     if setpoint.band is None or setpoint.progress is None:
         return str(setpoint)
     return f"{100 * setpoint.band.low:.1f}..{100 * setpoint.band.high:.1f} %"
@@ -171,7 +171,7 @@ def _legend(ratios: Iterable[float], form: str, gap: str) -> Text:
 
 
 def _figures(snapshot: Snapshot | None, *, brief: bool) -> list[tuple[str, str]]:
-    """The rest, as pairs of a name and what to say; a brief list is for terminals that are small both ways."""
+    """The other figures, as pairs of name and text; the brief list is for terminals that are narrow and low."""
     if snapshot is None:
         return []
     command, counts, reading = snapshot.command, snapshot.counts, snapshot.reading
@@ -191,7 +191,7 @@ def _figures(snapshot: Snapshot | None, *, brief: bool) -> list[tuple[str, str]]
 
 
 def _footer(address: str | None, note: str, width: int) -> Text:
-    """Where the metrics are and how to end, as far as there is room; or a message."""
+    """The address of the metrics and how to end, as far as there is room; or a message."""
     if note:
         return Text(note, "yellow", no_wrap=True, overflow="ellipsis")
     footer = Text.assemble(("metrics  ", "dim"), address or "off", no_wrap=True, overflow="ellipsis")
@@ -268,7 +268,7 @@ def _graph(snapshot: Snapshot | None, history: Sequence[Point], width: int, heig
 
 
 def _held(point: Point, band: Band | None) -> bool:
-    """Whether a point is in the band of its time, or there is none; without one of its own, the band of now."""
+    """Whether a point is in its own band, else in the current one; true without any."""
     held = point.band or band
     return held is None or point.utilization in held
 
@@ -285,7 +285,7 @@ def _draw_edges(points: Sequence[Point], now: float) -> None:
 
 
 def _limits(band: Band | None, points: Iterable[Point]) -> tuple[int, int]:
-    """Choose the graph's limits, in percent: band, margins and all points, widened to tens: they seldom move."""
+    """The graph's limits in percent: band, margins and all points, widened to tens so that they rarely move."""
     if band is None:
         return 0, 100
     points = list(points)
@@ -299,10 +299,10 @@ def _limits(band: Band | None, points: Iterable[Point]) -> tuple[int, int]:
 
 
 def run(source: Callable[[], Snapshot | None], stop: threading.Event, address: str | None, file: TextIO) -> None:
-    """Show the view until told to stop, then print the summary; for a thread of its own, which a terminal may block.
+    """Show the view until `stop` is set, then print the summary; runs in a thread of its own: a terminal may block it.
 
-    It draws on the alternate screen, so that a resize leaves no traces and the terminal is afterwards what it was
-    before, with one line more. A terminal that goes away is no error.
+    It draws on the alternate screen, so a resize leaves no traces, and afterwards the terminal is as before, with one
+    more line. A terminal that goes away isn't an error.
 
     Args:
         source: returns the latest snapshot, None before the first.

@@ -1,8 +1,8 @@
 """The threads that burn.
 
-Threads, not processes: they die with the process whatever ends it, SIGKILL included, and one process CPU clock covers
-them all. `hashlib.pbkdf2_hmac` runs its iterations in cache with the GIL released, so one call burns a chosen time on
-one CPU while the controller goes on.
+They are threads, not processes: they die with the process whatever ends it, even SIGKILL, and one CPU clock covers them
+all. `hashlib.pbkdf2_hmac` runs in the cache with the GIL released, so one call burns a chosen time on one CPU while the
+controller goes on.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from loadband.quantities import Command
 log = logging.getLogger(__name__)
 
 PERIOD = 0.0207
-"""Seconds from one turn on a CPU to the next; no multiple of a kernel's tick (1, 3.3, 4, 10 ms)."""
+"""Seconds from one turn on a CPU to the next; not a multiple of any kernel's tick (1, 3.3, 4, 10 ms)."""
 TURNS_PER_SECOND = 640
-"""Of all workers together, on many CPUs: then the turns are longer, as far as bursts may be."""
+"""Limit for all workers together: with many CPUs, turns become rarer and longer, as far as bursts may."""
 MAX_TURN = 0.07
-"""Seconds from one turn on a CPU to the next: with the dither and a debt the burst is within its bound."""
+"""Limit of the seconds from one turn on a CPU to the next: even with dither and a debt, a burst is within its bound."""
 DITHER = 0.25
-"""Of the time from one turn on a CPU to the next, at random: turns in step with the kernel's tick would hide from those
-who count ticks (cpu-load.rst)."""
+"""Random part of the time from one turn on a CPU to the next: programs that count ticks wouldn't see turns that are in
+step with the kernel's tick (cpu-load.rst)."""
 MAX_BURST = 0.1
-"""CPU-seconds of one burst at most: shorter than any lease."""
+"""Limit of one burst in CPU-seconds; shorter than any lease."""
 MIN_BURST = 50e-6
-"""CPU-seconds; less is carried to the next turn."""
+"""CPU-seconds; less is carried over to the next turn."""
 CALIBRATION = 500
-"""Iterations of what a worker burns to learn its rate: some tenths of a millisecond."""
+"""Iterations that a worker burns to learn its rate: some tenths of a millisecond."""
 MAX_RATE = 1e8
-"""Iterations per CPU-second, more than any CPU can: a clock that hardly moves must not make an endless burst."""
+"""Iterations per CPU-second, more than any CPU reaches: a clock that hardly moves must not cause an endless burst."""
 
 
 def burn(iterations: int) -> None:
@@ -46,21 +46,21 @@ def burn(iterations: int) -> None:
 
 
 class Account:
-    """What the workers of a pool share.
+    """What the workers of a pool share: the CPU time still owed, and the speed of the CPUs.
 
-    Many workers have seldom turns: what one burnt too much or too little the next one settles, not itself a second
-    later, and what one learnt of the CPUs' speed all know. No lock: a deque's ends are safe for threads, and a rate
-    that is overwritten makes place for one just as true.
+    With many workers, turns are rare: the next worker makes up for what the last one over- or under-burned, and all
+    know what one has learned about the CPUs' speed. There is no lock: the ends of a deque are thread-safe, and a rate
+    that is overwritten is replaced by one that is just as good.
     """
 
     def __init__(self) -> None:
         self.rate = 0.0
         """Iterations per CPU-second; 0 before the first burst."""
         self.left: deque[float] = deque()
-        """CPU-seconds still owed, or below 0: burnt too much, by each of those who had a turn at the same time."""
+        """CPU-seconds still owed, or below 0 if too much was burnt; one entry for each turn at the same time."""
 
     def take(self) -> float:
-        """Take over what is left of one turn."""
+        """Take over what one turn has left."""
         try:
             return self.left.popleft()
         except IndexError:
@@ -80,13 +80,13 @@ class Burner:
         self._burst = burst
         self._spent = cpu_clock()
         self.account = Account()
-        """Of this one alone, unless a pool puts its own here."""
+        """Its own, unless a pool replaces it by a shared one."""
 
     def turn(self, duty: float, elapsed: float, period: float) -> None:
-        """Burn what `duty` (0..1) asks for the `elapsed` seconds, less what was burnt too much before.
+        """Burn `duty` (0..1) of the `elapsed` seconds, and what is still owed.
 
-        All CPU time of the thread counts, so that what surrounds a burst is paid from the same account. A worker that
-        was kept from running catches up by `PERIOD` at most, or by its own period (seconds), where that is less.
+        All CPU time of the thread counts, so what surrounds a burst is paid from the same account. A worker that was
+        kept from running catches up by at most `PERIOD`, or its own period (seconds) if that is shorter.
         """
         bound = min(period, PERIOD)
         began = self._cpu_clock()
@@ -102,32 +102,32 @@ class Burner:
         self.account.left.append(owed - (now - began))
 
     def _learn(self, iterations: int, before: float) -> float:
-        """Burn, learn from it how fast this CPU is; takes the CPU clock of before and returns that of afterwards."""
+        """Burn, and learn how fast this CPU is; takes the CPU clock before the burst and returns it after the burst."""
         self._burst(iterations)
         after = self._cpu_clock()
         if after > before:
-            # For ever, since frequency, SMT siblings and emulation change what an iteration costs; half the way, since
-            # one burst may have met a cold cache.
+            # It never stops learning, since frequency, SMT siblings and emulation change the cost of an iteration. It
+            # goes half the way, since the cache may have been cold.
             rate = min(iterations / (after - before), MAX_RATE)
             self.account.rate = (self.account.rate + rate) / 2 if self.account.rate else rate
         return after
 
     def forget(self) -> None:
-        """Owe nothing: what was not burnt in time is not burnt later."""
+        """Owe nothing: what wasn't burnt in time isn't burnt later."""
         self._spent = self._cpu_clock()
         self.account.left.clear()
 
 
 class Workers:
-    """A pool of threads that spread a commanded effort evenly among them.
+    """A pool of threads that share a commanded effort evenly.
 
-    They burn only while a lease is fresh: a controller that stalls, stops or dies leaves them idle.
+    They burn only while a lease is fresh: if the controller stalls, stops or dies, they idle.
 
     Args:
-        lease: seconds for which a command is good.
-        nice: 0..19, of the workers alone; the controller and the server keep theirs.
-        period: seconds between the turns of a worker; None lets it grow with their number.
-        burner: makes what a worker does in its turns, in its thread.
+        lease: seconds for which a command is valid.
+        nice: niceness of the workers, 0..19; the controller and the server keep theirs.
+        period: seconds between the turns of a worker; None: it grows with the number of workers.
+        burner: makes the `Burner` of a worker, in its thread.
     """
 
     def __init__(
@@ -154,11 +154,11 @@ class Workers:
         """Workers that died and were replaced."""
 
     def apply(self, command: Command) -> None:
-        """Renew the lease with a new command: start, stop and replace threads as it asks."""
+        """Renew the lease with a new command: start, stop and replace threads as needed."""
         self._wanted = command.workers
         if len(self._threads) != command.workers:
-            self._pace(command.workers)  # now: those that are started look at it
-        # In the list first: a worker looks itself up there to learn whether it is still wanted.
+            self._pace(command.workers)  # before the new threads start and look at it
+        # The list comes first: a worker looks itself up there to see whether it is still wanted.
         self._threads.extend([None] * (command.workers - len(self._threads)))
         for index in range(command.workers):
             thread = self._threads[index]
@@ -174,7 +174,7 @@ class Workers:
         self._expires = time.monotonic() + self._lease
 
     def close(self) -> None:
-        """Stop burning and end all threads; whoever sleeps for longer than a burst may end after this returns."""
+        """Stop burning and end all threads; one that sleeps for longer than a burst may end after this returns."""
         self._wanted = 0
         self._expires = 0.0
         threads, self._threads = self._threads, []
@@ -185,11 +185,11 @@ class Workers:
 
     @property
     def alive(self) -> int:
-        """Threads that run."""
+        """Number of running threads."""
         return sum(thread is not None and thread.is_alive() for thread in self._threads)
 
     def _pace(self, workers: int) -> None:
-        """Choose the time between turns: as many turns on a CPU as one worker would take there, shared by all of it."""
+        """Choose the time between turns: a CPU gets as many turns as one worker would take, whoever takes them."""
         busy = min(max(workers, 1), len(os.sched_getaffinity(0)))
         self._step = self._fixed_period or min(max(PERIOD, busy / TURNS_PER_SECOND), MAX_TURN)
         self._period = self._fixed_period or self._step * max(workers, 1) / busy
@@ -199,14 +199,14 @@ class Workers:
         try:
             thread.start()
         except RuntimeError:
-            return None  # a limit on threads: the others carry the effort, and the next cycle tries again
+            return None  # there is a limit on threads: the others carry the effort, and the next cycle tries again
         return thread
 
     def _run(self, index: int) -> None:
         try:
             self._work(index)
         except Exception as error:
-            # Not our end: the next cycle puts another in our place and counts it. What kills each of them is told once.
+            # It doesn't end the program: the next cycle replaces and counts the thread. The same reason is logged once.
             told, self._told = self._told, repr(error)
             if self._told != told:
                 log.exception("worker %d died: %s", index, self._told)
@@ -218,7 +218,7 @@ class Workers:
         burner.account = self._account
         mine = threading.current_thread()
         due = self._next_turn(index, time.monotonic())
-        last = due - self._period  # as if there had been turns before: else many workers would come in slowly
+        last = due - self._period  # as if there had been turns before; otherwise many workers would start slowly
         while True:
             time.sleep(max(due - time.monotonic(), 0.0))
             threads = self._threads
@@ -233,11 +233,11 @@ class Workers:
             due = self._next_turn(index, now)
 
     def _next_turn(self, index: int, last: float) -> float:
-        """When the turn after that of `last` is due, on a grid shifted by the worker's part of a period.
+        """When the turn after the one at `last` is due, on a grid that is shifted by the worker's part of a period.
 
-        So the workers don't burn in step, and the dither is never summed up.
+        So the workers don't burn in step, and the dither doesn't accumulate.
         """
         period = self._period
         base = self._epoch + period * index / max(self._wanted, 1)
-        dither = DITHER * self._step * random.random()  # noqa: S311 - keeps no secret
+        dither = DITHER * self._step * random.random()  # noqa: S311 - not a secret
         return base + period * ((last - base) // period + 1) + dither
