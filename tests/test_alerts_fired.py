@@ -27,6 +27,7 @@ from demo.fleet import hosts
 from demo.servers import ALERTMANAGER, PROMETHEUS, RULES, MissingError, get, wait
 from demo.shorten import seconds, shorten
 from loadband.metrics import registry
+from loadband.page import Minute
 from loadband.quantities import Progress, Snapshot, Throttling
 from loadband.server import Application
 from loadband.serving import Server
@@ -201,7 +202,7 @@ def scripted() -> Iterator[str]:
             setpoint=replace(SNAPSHOT.setpoint, progress=Progress("day", phase, ("morning", "noon"))),
         )
 
-    application = Application(registry(source, INFO), source, version="0", stopping=threading.Event().is_set)
+    application = Application(registry(source, INFO), Minute(source), version="0", stopping=threading.Event().is_set)
     server = Server.open(application, "127.0.0.1", 0)
     server.start()
     try:

@@ -33,6 +33,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from loadband.metrics import FAMILIES, registry
+from loadband.page import Minute
 from loadband.quantities import Counts, Snapshot
 from loadband.server import Application
 from loadband.serving import CONNECTIONS, ListenError, Server, _Listener, _OneAMinute
@@ -58,7 +59,11 @@ def make_application(
     now: float = SNAPSHOT.at,
 ) -> Application:
     return Application(
-        registry(lambda: snapshot, INFO), lambda: snapshot, version=version, stopping=stopping, clock=lambda: now
+        registry(lambda: snapshot, INFO),
+        Minute(lambda: snapshot),
+        version=version,
+        stopping=stopping,
+        clock=lambda: now,
     )
 
 
@@ -261,7 +266,7 @@ def test_not_ready_at_once_when_stopping() -> None:
 
 
 def test_page_says_what_this_is_and_escapes() -> None:
-    page = call(make_application(version="1<b>&"), "/").body.decode()
+    page = call(make_application(version="1<b>&"), "/", accept="text/html").body.decode()
     assert "loadband 1&lt;b&gt;&amp;" in page
     for link in ("/metrics", "/healthz", "/readyz"):
         assert f'href="{link}"' in page
@@ -556,6 +561,7 @@ SERVE = textwrap.dedent("""
     import os, sys, threading, time
     from full_snapshot import INFO, SNAPSHOT
     from loadband.metrics import registry
+    from loadband.page import Minute
     from loadband.server import Application
     from loadband.serving import Server
 
@@ -566,7 +572,7 @@ SERVE = textwrap.dedent("""
 
     source = lambda: SNAPSHOT
     application = Application(
-        registry(source, INFO), source, version="1", stopping=lambda: False, clock=lambda: SNAPSHOT.at
+        registry(source, INFO), Minute(source), version="1", stopping=lambda: False, clock=lambda: SNAPSHOT.at
     )
     server = Server.open(application, "127.0.0.1", 0)
     server.start()

@@ -20,6 +20,8 @@ from loadband.document import DocumentError
 from loadband.ending import Ending
 from loadband.exits import Exit
 from loadband.metrics import Info, registry
+from loadband.neighbours import Neighbours
+from loadband.page import Minute
 from loadband.playback import Follower, ProfileFile, play
 from loadband.profile import Profile
 from loadband.quantities import Snapshot, State
@@ -130,11 +132,13 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
         exit_at_end=settings.on_end is OnEnd.EXIT,
     )
 
-    def source() -> Snapshot | None:
-        return regulator.snapshot
-
+    neighbours = Neighbours(lambda: regulator.snapshot)
+    source = neighbours.snapshot
+    minute = Minute(source)
     with (
-        _server(settings, source, ending) as address,
+        _server(settings, minute, ending) as address,
+        _in_background("neighbours", neighbours.run),
+        _in_background("minute", minute.run),
         _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as writing,
         _control(settings, cell),
         _following(played, cell, window, ending),
@@ -172,7 +176,7 @@ def _exit_code(ending: Ending, snapshot: Snapshot | None) -> Exit:
 
 
 @contextmanager
-def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: Ending) -> Iterator[str | None]:
+def _server(settings: Settings, minute: Minute, ending: Ending) -> Iterator[str | None]:
     """Serve the metrics, unless LISTEN is off; yields the URL.
 
     Raises:
@@ -187,7 +191,7 @@ def _server(settings: Settings, source: Callable[[], Snapshot | None], ending: E
         platform.python_version(),
     )
     application = Application(
-        registry(source, info), source, version=version("loadband"), stopping=lambda: ending.asked
+        registry(minute.latest, info), minute, version=version("loadband"), stopping=lambda: ending.asked
     )
     with _served("LISTEN", settings.listen, application) as address:
         yield address
@@ -232,9 +236,15 @@ def _following(played: _Played, cell: SetpointCell, window: float, ending: Endin
         return
     file, profile = played or (None, None)
     follower = Follower(cell, file, profile, window, lambda: ending.rereads_asked)
+    with _in_background("follower", follower.run):
+        yield
+
+
+@contextmanager
+def _in_background(name: str, run: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run something in a thread of its own until the context ends. Nothing waits for it: a file system may hang."""
     stop = threading.Event()
-    # Nothing waits for it: a file system that hangs may hold it.
-    threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True).start()
+    threading.Thread(target=run, args=(stop,), name=name, daemon=True).start()
     try:
         yield
     finally:

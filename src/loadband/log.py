@@ -163,6 +163,8 @@ def _summary(since: Snapshot, snapshot: Snapshot) -> Fields:
     fields["effort_cpus"] = round(snapshot.command.effort, 4)
     fields["workers"] = snapshot.command.workers
     fields["overruns"] = now.overruns - then.overruns
+    if snapshot.others:
+        fields["others"] = snapshot.others
     return fields
 
 

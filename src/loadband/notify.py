@@ -46,7 +46,7 @@ def run(source: Callable[[], Snapshot | None], stop: threading.Event, poll: floa
         if snapshot is not None and snapshot.at != last:
             last = snapshot.at
             verdict = snapshot.verdict
-            tell("READY=1", "WATCHDOG=1", f"STATUS={verdict.state}: {verdict.why}")
+            tell("READY=1", "WATCHDOG=1", f"STATUS={verdict.state}: {snapshot.sentence}")
     tell("STOPPING=1")
 
 

@@ -324,6 +324,13 @@ class Snapshot:
     """When the command was latched, seconds since the epoch; None in closed loop."""
     deadline: float | None = None
     """When DURATION ends, seconds since the epoch; None without one."""
+    others: str = ""
+    """Who the others are, for people, if they matter: `other 41 %: stress-ng 38 %`. The loop doesn't know it."""
+
+    @property
+    def sentence(self) -> str:
+        """Why the state is what it is and, if they matter, who the others are."""
+        return f"{self.verdict.why}; {self.others}" if self.others else self.verdict.why
 
     @property
     def held(self) -> bool:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gzip
-import html
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +15,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from loadband.metrics import SnapshotSource
+from loadband import page
+from loadband.page import Minute
 from loadband.quantities import CpuSeconds
 from loadband.serving import Answer, respond
 
@@ -38,7 +38,7 @@ class Application:
 
     Args:
         registry: what `/metrics` shows, as text or OpenMetrics, gzipped if the client asks for it.
-        source: returns the snapshot of the last cycle, for the probes.
+        minute: has the latest snapshot, for the probes, and those of the last minute, shown on `/`.
         version: shown on `/`.
         stopping: returns whether the program is about to end; from then on it isn't ready.
         clock: the monotonic clock of the snapshots, seconds.
@@ -47,15 +47,16 @@ class Application:
     def __init__(
         self,
         registry: CollectorRegistry,
-        source: SnapshotSource,
+        minute: Minute,
         *,
         version: str,
         stopping: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
-        self._source = source
-        self._page = _PAGE.format(version=html.escape(version)).encode()
+        self._source = minute.latest
+        self._version = version
+        self._minute = minute
         self._stopping = stopping
         self._clock = clock
         self._routes = {"/": self._root, "/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
@@ -98,31 +99,14 @@ class Application:
             return _unavailable("There is no trustworthy reading yet.")
         return Answer.of_text("Ready.")
 
-    def _root(self, _: WSGIEnvironment) -> Answer:
-        """The page for people."""
-        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-        return Answer(HTTPStatus.OK, self._page, "text/html; charset=utf-8", policy)
+    def _root(self, environ: WSGIEnvironment) -> Answer:
+        """The page for people: HTML for browsers, plain text for whoever doesn't ask for HTML."""
+        shown = self._minute.latest(), self._minute.snapshots(), self._version
+        if "text/html" not in environ.get("HTTP_ACCEPT", ""):
+            return Answer(HTTPStatus.OK, page.text(*shown).encode(), "text/plain; charset=utf-8", {"Vary": "Accept"})
+        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Vary": "Accept"}
+        return Answer(HTTPStatus.OK, page.html_text(*shown).encode(), "text/html; charset=utf-8", policy)
 
 
 def _unavailable(sentence: str) -> Answer:
     return Answer.of_text(sentence, HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>loadband</title>
-<style>body {{ font-family: sans-serif; margin: 3em auto; max-width: 40em; padding: 0 1em }}</style>
-</head>
-<body>
-<h1>loadband {version}</h1>
-<p>Holds this machine's CPU utilization inside a band and says truthfully what it does.</p>
-<ul>
-<li><a href="/metrics">/metrics</a>: for Prometheus, as text or OpenMetrics</li>
-<li><a href="/healthz">/healthz</a>: whether the control loop runs</li>
-<li><a href="/readyz">/readyz</a>: whether there was a trustworthy reading, and we aren't stopping</li>
-</ul>
-</body>
-</html>
-"""

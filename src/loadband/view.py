@@ -139,7 +139,7 @@ def _time(snapshot: Snapshot) -> str:
 
 def _sentence(snapshot: Snapshot | None, width: int) -> list[Text]:
     """The verdict's sentence, always two lines, so that nothing below it moves."""
-    why = snapshot.verdict.why if snapshot else "waiting for the first cycle"
+    why = snapshot.sentence if snapshot else "waiting for the first cycle"
     lines = textwrap.wrap(why, max(width, 10), max_lines=2, placeholder=" …")
     return [Text(line, no_wrap=True, overflow="ellipsis") for line in (*lines, "", "")[:2]]
 
