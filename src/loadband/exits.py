@@ -10,7 +10,7 @@ class Exit(enum.IntEnum):
 
     OK = 0
     NOT_ACHIEVED = 1
-    """The command ran, but its aim was missed: the band wasn't held, or wasn't changed."""
+    """The command ran, but its aim was missed: the band wasn't held, wasn't changed, or a run is FAIL."""
     BAD_INPUT = 2
     """Settings, arguments or files are wrong; nothing was done. argparse has the same code."""
     FAILED = 3

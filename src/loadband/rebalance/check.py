@@ -17,6 +17,7 @@ from loadband.commands import ArgumentParser, say, show
 from loadband.document import DocumentError, read_text
 from loadband.exits import Exit
 from loadband.rebalance import recording, scenario, shipped
+from loadband.rebalance.report import document
 from loadband.rebalance.scenario import MAX_BYTES, Addition, Scenario
 
 HEIGHT = 14
@@ -75,10 +76,11 @@ def schema(words: Sequence[str]) -> int:
     Args:
         words: those after `loadband rebalance schema`.
     """
-    schemas = {"scenario": scenario.schema, "recording": recording.schema}
+    schemas = {"scenario": scenario.schema, "recording": recording.schema, "result": document.schema}
     parser = ArgumentParser(
         prog="loadband rebalance schema",
-        description="Prints the JSON Schema of a scenario (as an editor of TOML wants it), or of a recording's line.",
+        description="Prints the JSON Schema of a scenario (as an editor of TOML wants it), of a recording's line, or "
+        "of a report's result.json.",
     )
     parser.add_argument("what", choices=schemas, help="Which one.")
     return show(json.dumps(schemas[parser.parse_args(words).what](), indent=2) + "\n")

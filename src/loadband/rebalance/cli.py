@@ -15,6 +15,16 @@ from loadband.exits import Exit
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "check": ("loadband.rebalance.check", "check", "SCENARIO: is it valid, and what would happen? Nothing is touched."),
     "run": ("loadband.rebalance.run_command", "run", "SCENARIO: run it on a platform, record it, and judge it."),
+    "report": (
+        "loadband.rebalance.report.commands",
+        "report",
+        "DIR: figures, verdict and report.html again, from what was recorded.",
+    ),
+    "compare": (
+        "loadband.rebalance.report.commands",
+        "compare",
+        "DIR...: several runs side by side; the best is marked among what is comparable.",
+    ),
     "schema": ("loadband.rebalance.check", "schema", "scenario|recording|result: its JSON Schema."),
 }
 """By name: the module, the function, and what it does."""

@@ -1,0 +1,254 @@
+"""What a directory of recordings is turned into: result.json, junit.xml, the terminal, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from junitparser import Error, Failure, JUnitXml
+from rich.console import Console
+from support.recordings import CASES
+from support.results import repeats, result
+
+from loadband.exits import Exit
+from loadband.rebalance import cli
+from loadband.rebalance.events import Part, Recording
+from loadband.rebalance.recording import Writer
+from loadband.rebalance.report import document, junit, terminal
+from loadband.rebalance.report.advice import advice
+from loadband.rebalance.report.directory import files_of
+from loadband.rebalance.report.evaluation import ResultError, evaluate
+from loadband.rebalance.verdict import CheckKind, Outcome
+
+SOME = ("good", "late_alert", "thrash", "silent_alert", "foreign_load", "one_host", "ends_during_move", "symmetric")
+
+
+def write(directory: Path, recordings: dict[str, Recording]) -> Path:
+    directory.mkdir(exist_ok=True)
+    for name, recording in recordings.items():
+        with Writer(directory / name, recording.run) as writer:
+            for event in recording.events:
+                writer.write(event)
+    return directory
+
+
+def text_of(*names: str, width: int = 100) -> str:
+    drawn = io.StringIO()
+    terminal.draw(result(*names), Console(file=drawn, width=width))
+    return drawn.getvalue()
+
+
+# The overall verdict
+
+
+def test_one_invalid_repeat_makes_all_invalid_and_the_figures_leave_it_out() -> None:
+    found = result("good", "foreign_load", "evicted")
+    assert found.outcome is Outcome.INVALID
+    assert found.deciding.number == 2
+    assert found.counted == (1, 3)
+    assert found.summaries["time_to_balance"].count == 2
+
+
+def test_figures_cover_all_repeats_if_each_is_invalid() -> None:
+    assert result("foreign_load", "foreign_move").counted == (1, 2)
+
+
+def test_repeats_are_in_the_order_of_their_numbers() -> None:
+    recordings = dict(reversed(repeats("good", "thrash").items()))
+    assert [repeat.number for repeat in evaluate("x", recordings).repeats] == [1, 2]
+
+
+@pytest.mark.parametrize("other", ["symmetric", "short_burst"])
+def test_recordings_of_two_scenarios_are_refused(other: str) -> None:
+    with pytest.raises(ResultError, match=r"recording-2\.jsonl is of another scenario than recording-1\.jsonl"):
+        result("good", other)
+
+
+def test_recordings_of_two_rebalancers_are_refused() -> None:
+    recordings = repeats("good", "good")
+    second = recordings["recording-2.jsonl"]
+    run = replace(second.run, rebalancer=Part(name="other"))
+    recordings["recording-2.jsonl"] = replace(second, run=run)
+    with pytest.raises(ResultError, match="another rebalancer"):
+        evaluate("x", recordings)
+
+
+def test_the_same_repeat_twice_is_refused() -> None:
+    recordings = {"recording-1.jsonl": CASES["good"](), "recording-2.jsonl": CASES["good"]()}
+    with pytest.raises(ResultError, match="both repeat 1"):
+        evaluate("x", recordings)
+
+
+# result.json
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_result_of_each_case_validates(name: str) -> None:
+    made = json.loads(document.text(document.document(result(name))))
+    jsonschema.validate(made, document.schema(), cls=jsonschema.Draft202012Validator)
+
+
+def test_the_result_of_repeats_validates() -> None:
+    made = json.loads(document.text(document.document(result("good", "thrash", "failing_move"))))
+    jsonschema.validate(made, document.schema(), cls=jsonschema.Draft202012Validator)
+    assert [repeat["outcome"] for repeat in made["repeats"]] == ["PASS", "FAIL", "PASS"]
+
+
+def test_the_schema_refuses_what_is_no_result() -> None:
+    made = document.document(result("good"))
+    del made["repeats"][0]["figures"]["moves"]["resolution"]
+    with pytest.raises(jsonschema.ValidationError, match="resolution"):
+        jsonschema.validate(made, document.schema())
+
+
+def test_the_schema_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["schema", "result"], lambda _: False) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == document.schema()
+
+
+# junit.xml
+
+
+@pytest.mark.parametrize("names", [(name,) for name in SOME] + [("good", "thrash", "foreign_load")])
+def test_junit_has_a_suite_for_each_repeat_and_a_case_for_each_check(names: tuple[str, ...]) -> None:
+    found = result(*names)
+    parsed = JUnitXml.fromstring(junit.text(found).encode())
+    for suite, repeat in zip(parsed, found.repeats, strict=True):
+        cases = list(suite)
+        assert len(cases) == len(repeat.verdict.checks)
+        assert {check.kind for check in repeat.verdict.checks} >= {CheckKind.VALIDITY, CheckKind.EXPECTATION}
+        for case, check in zip(cases, repeat.verdict.checks, strict=True):
+            kinds = [type(each) for each in case.result]
+            assert kinds == {Outcome.PASS: [], Outcome.FAIL: [Failure], Outcome.INVALID: [Error]}[check.outcome]
+            if case.result:
+                assert check.found in case.result[0].message
+                assert case.result[0].text == check.evidence
+    assert (parsed.tests, parsed.failures, parsed.errors) == (
+        sum(len(repeat.verdict.checks) for repeat in found.repeats),
+        sum(check.outcome is Outcome.FAIL for repeat in found.repeats for check in repeat.verdict.checks),
+        sum(check.outcome is Outcome.INVALID for repeat in found.repeats for check in repeat.verdict.checks),
+    )
+
+
+# Advice
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_there_is_advice_exactly_if_a_case_is_not_pass(name: str) -> None:
+    repeat = result(name).repeats[0]
+    assert bool(advice(repeat)) == (repeat.outcome is not Outcome.PASS)
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "words"),
+    [
+        ("late_alert", "time to alert", "later than the configuration allows (8 to 13 s)"),
+        ("late_alert", "time to balance", "30.5 s, is the time from the overload to the firing alert"),
+        ("silent_alert", "alert fired", "was pending 2 times but never fired"),
+        ("early_move", "moved after the alert", "mover moved before the alert fired"),
+        ("thrash", "thrash", "66.7 % of the moves bring a slice back"),
+        ("slow_oscillation", "balance came back", "swings to and fro"),
+        ("never_balanced", "balance came back", "1 move was done, which was too little"),
+        ("lost_balance", "balance came back", "Balance was reached at +17.0 s and lost at"),
+        ("two_at_once", "balance came back", "fell 15 % below the mean: too much was moved"),
+        ("needless_move", "no move", 'mover moved a1 at +20.0 s. Its reason: "a is hot"'),
+        ("foreign_load", "foreign load", "Stop what the evidence names"),
+        ("foreign_move", "moves of others", "Somebody else moved something"),
+        ("never_hot", "overload stood", "never came to the threshold"),
+        ("interrupted", "complete", "Run it again"),
+    ],
+)
+def test_advice_names_the_cause(name: str, about: str, words: str) -> None:
+    found = {one.about: one.text for one in advice(result(name).repeats[0])}
+    assert words in found[about]
+
+
+def test_advice_without_a_move_asks_about_the_rebalancer() -> None:
+    recording = CASES["never_balanced"]()
+    still = tuple(event for event in recording.events if type(event).__name__ != "Move")
+    found = evaluate("x", {"recording-1.jsonl": dataclasses.replace(recording, events=still)})
+    texts = " ".join(one.text for one in advice(found.repeats[0]))
+    assert "the webhook got it, but nothing was moved" in texts
+
+
+# The terminal
+
+
+def test_the_terminal_begins_with_verdict_and_sentence() -> None:
+    lines = text_of("good", "thrash").splitlines()
+    assert lines[0].split() == ["FAIL", "hot-host", "on", "synthetic", "with", "mover,", "2", "repeats"]
+    assert lines[1].startswith("1 of 2 repeats failed; in repeat 2, time to balance: 37 s")
+
+
+def test_the_terminal_shows_limits_and_resolution() -> None:
+    (line,) = [line for line in text_of("good").splitlines() if line.startswith("time to balance")]
+    assert line.split() == ["time", "to", "balance", "<=", "30", "s", "17", "s", "±", "1", "s", "PASS"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("name", ["good", "failing_move", "no_slices", "one_host"])
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
+    assert max(map(len, text_of(name, width=width).splitlines())) <= width
+
+
+def test_the_timeline_marks_hot_alert_and_moves() -> None:
+    lines = {line.strip().partition(" ")[0]: line for line in text_of("failing_move").splitlines()}
+    assert lines["moves"].count("▼") == 1
+    assert lines["moves"].count("✕") == 2  # two of the three are in one cell
+    assert "░" in lines["alert"]
+    assert "█" in lines["alert"]
+
+
+# The commands
+
+
+def test_report_writes_the_files_and_exits_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case, code in (("good", Exit.OK), ("thrash", Exit.NOT_ACHIEVED), ("foreign_load", Exit.INVALID)):
+        directory = write(tmp_path / case, repeats(case))
+        assert cli.main(["report", str(directory)], lambda _: False) == code
+        assert capsys.readouterr().out.splitlines()[-1] == str(directory / "report.html")
+        for name, text in files_of(evaluate(case, repeats(case))).items():
+            assert (directory / name).read_text() == text
+        assert sorted(path.name for path in directory.iterdir()) == [
+            "junit.xml",
+            "recording-1.jsonl",
+            "report.html",
+            "result.json",
+        ]
+
+
+def test_a_report_can_be_written_elsewhere(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run", repeats("good"))
+    assert cli.main(["report", str(directory), "--out", str(tmp_path / "a/b")], lambda _: False) == Exit.OK
+    assert (tmp_path / "a/b/report.html").is_file()
+    assert [path.name for path in directory.iterdir()] == ["recording-1.jsonl"]
+
+
+def test_what_can_not_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(tmp_path / "none")], lambda _: False) == Exit.BAD_INPUT
+    assert "none: no such directory" in capsys.readouterr().err
+    assert cli.main(["report", str(tmp_path)], lambda _: False) == Exit.BAD_INPUT
+    assert "holds no recording-*.jsonl" in capsys.readouterr().err
+    (tmp_path / "recording-1.jsonl").write_text("{}\n")
+    assert cli.main(["report", str(tmp_path)], lambda _: False) == Exit.BAD_INPUT
+    assert "recording-1.jsonl:1: must be an object with a kind" in capsys.readouterr().err
+
+
+def test_what_can_not_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = write(tmp_path / "run", repeats("good"))
+    (tmp_path / "file").touch()
+    assert cli.main(["report", str(directory), "--out", str(tmp_path / "file")], lambda _: False) == Exit.FAILED
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_recording_that_was_cut_can_be_reported(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run", repeats("good"))
+    path = directory / "recording-1.jsonl"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert cli.main(["report", str(directory)], lambda _: False) == Exit.INVALID
+    assert "has no end" in (directory / "report.html").read_text()
