@@ -174,6 +174,8 @@ time_to_alrt = "<= 3s"
         ("[hosts]\nhot = 0", "needs a hot host"),
         ('[[slices]]\nname = "guest"\n' + OVERLOAD, "is the name of slices that are there already"),
         ("x = ", "Invalid value"),
+        ('[limits]\nthrash = "== 0s"', "thrash = '== 0s': must be written as `<= 10%`, `== 0` or `0.1..0.2`"),
+        ('[limits]\nmoves = "some"', "moves = 'some': must be written as `== 0`"),
     ],
 )
 def test_what_makes_no_sense_is_refused(document: str, said: str) -> None:

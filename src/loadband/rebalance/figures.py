@@ -823,7 +823,7 @@ class _Measure:
             if each.seconds is None and each.accepted is not None
         ]
         running = sum(each.ended is None for each in self._line.counted)
-        based_on = f"{number_of(len(self._line.counted), 'move')}, {len(stated)} of them as the platform states it"
+        based_on = f"{number_of(len(self._line.counted), 'move')}, {len(stated)} as the platform states it"
         based_on += f", {running} under way" if running else ""
         resolution = 2 * self._line.run.moves_resolution * len(measured)
         return Figure(definition, math.fsum(stated + measured), resolution, based_on, censored=running > 0)

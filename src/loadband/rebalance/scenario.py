@@ -13,13 +13,16 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Literal
 
 from loadband.document import DocumentError, Table, number, one_of, text
 from loadband.document import parse as parse_document
 from loadband.rebalance.events import Expectation, Host, Imbalance, Plan
+from loadband.rebalance.figures import DEFINITIONS
 from loadband.rebalance.run import Change, Put, Script
+from loadband.rebalance.verdict import parse_limit
 from loadband.units import PERCENT, TIME, Number, Unit, listed
 
 MAX_NAME = 40
@@ -224,25 +227,7 @@ OVERLOAD = (
     _key("over", _SECONDS, 0.0, "In which time they get to that size, step by step; 0: at once."),
     _key("lasts", _SOME_SECONDS, None, "After which time they burn again what they did; by default never."),
 )
-LIMITED = (
-    "time_to_alert",
-    "time_to_first_move",
-    "time_to_relief",
-    "time_to_balance",
-    "residual_imbalance",
-    "moves",
-    "failed_moves",
-    "moves_per_slice",
-    "thrash",
-    "oscillation",
-    "overshoot",
-    "undershoot",
-    "overload_time_fraction",
-    "work_lost_ratio",
-    "migration_seconds",
-    "downtime_seconds",
-    "load_fidelity",
-)
+LIMITED = tuple(DEFINITIONS)
 """The figures that may have a limit."""
 TABLES: Mapping[str, Sequence[Key]] = {
     "": TOP,
@@ -355,9 +340,16 @@ def _overload(table: Table, hosts: Sequence[str], known: set[str]) -> Addition |
     return Raise(name=raised, **values)
 
 
+def _limit(figure: str, value: Any) -> str:
+    """A value parser for the limit of a figure."""
+    written = text(MAX_NAME)(value)
+    parse_limit(figure, written)
+    return written
+
+
 def _limits(table: Table) -> dict[str, str]:
     """The limits as they are written."""
-    taken = {name: table.take(name, text(MAX_NAME), None) for name in LIMITED}
+    taken = {name: table.take(name, partial(_limit, name), None) for name in LIMITED}
     return {name: limit for name, limit in taken.items() if limit is not None}
 
 

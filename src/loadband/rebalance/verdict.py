@@ -349,7 +349,7 @@ class _Judge:
             "overload stood", f"{hosts} at or above {_percent(hot)} for {written(self._plan.settle, 's')}"
         )
         levels = [level for level in self._within(line.coolest) if not math.isnan(level)]
-        most = f"{_percent(max(levels))} at most" if levels else "not known"
+        most = f"{_percent(max(levels))} at most" if levels else "utilization isn't known"
         if line.t0 is None:
             evidence = f"{hosts} never stood at or above {_percent(hot)}: {most}"
             margin = max(levels) - hot if levels else None
