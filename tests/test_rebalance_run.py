@@ -194,7 +194,7 @@ def test_it_waits_until_slices_and_monitoring_are_ready() -> None:
     stage.clocks.at(7, lambda: setattr(stage.watcher, "unseen", ""))
     stage.run()
     assert stage.phases[PhaseName.BASELINE] == pytest.approx(7, abs=TICK)
-    assert "waiting for slice b-1 to burn what it is asked for" in stage.memory.stages
+    assert "waiting for the slices to burn what they are asked for" in stage.memory.stages
     assert "waiting for host a in Prometheus" in stage.memory.stages
 
 

@@ -163,7 +163,7 @@ class Servers:
         return found
 
     def close(self) -> Sequence[str]:
-        """See `Monitoring`."""
+        """See `Monitoring`; may be called more than once, and before `start`."""
         for process in (self._prometheus.process, self._alertmanager.process):
             if process is not None:
                 process.signal(signal.SIGTERM)  # both at once, before one of them is waited for

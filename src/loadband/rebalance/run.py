@@ -127,7 +127,7 @@ class Monitoring(Protocol):
         ...
 
     def close(self) -> Sequence[str]:
-        """Undo all that was started.
+        """Undo all that was started; may be called at any time, and more than once.
 
         Returns:
             What could not be undone, a sentence each; empty if nothing is left.
@@ -320,23 +320,31 @@ class Conductor:
         left: list[str] = []
         try:
             try:
-                self._prepare(run, repeat)
-                self._perform()
-            except _InterruptedError:
-                reason = EndReason.INTERRUPTED
-            except (PlatformError, RebalancerError, MonitoringError, RecordingError, OSError) as error:
-                reason, detail = EndReason.FAILED, str(error)
+                reason, detail = self._play(run, repeat)
             finally:
                 self._stage("cleaning up", None)
                 left = self._undos.run()
-            if self._started and not self._begun:
-                self._begin(run, repeat)
             if self._begun:
                 self._write(End(at=self._time.wall(), reason=reason, detail=detail))
         except RecordingError as error:
             # Without its end it counts as interrupted.
             reason, detail = EndReason.FAILED, detail or str(error)
         return Result(reason, detail, tuple(left))
+
+    def _play(self, run: str, repeat: int) -> tuple[EndReason, str]:
+        """Start all and go through the phases; returns how that ended, and why if it failed."""
+        reason, detail = EndReason.COMPLETE, ""
+        try:
+            self._prepare(run, repeat)
+            self._perform()
+        except _InterruptedError:
+            reason = EndReason.INTERRUPTED
+        except (PlatformError, RebalancerError, MonitoringError, RecordingError, OSError) as error:
+            reason, detail = EndReason.FAILED, str(error)
+        if self._started and not self._begun:
+            # While those that describe themselves in it still run.
+            self._begin(run, repeat)
+        return reason, detail
 
     # Before the first phase
 
@@ -386,16 +394,17 @@ class Conductor:
     def _until_ready(self) -> None:
         until = self._time.monotonic() + READY_SECONDS
         self._turn()
-        while missing := self._missing():
+        self._stage("waiting for the slices to burn what they are asked for", None)
+        while pending := self._platform.pending():
+            self._wait_for(f"slices {', '.join(pending)}", until)
+        while missing := self._monitoring.missing():
             self._stage(f"waiting for {missing}", None)
-            if self._time.monotonic() > until:
-                raise PlatformError(f"not ready after {READY_SECONDS:g} s: still waiting for {missing}")
-            self._wait()
+            self._wait_for(missing, until)
 
-    def _missing(self) -> str:
-        if pending := self._platform.pending():
-            return f"slice {', '.join(pending)} to burn what it is asked for"
-        return self._monitoring.missing()
+    def _wait_for(self, what: str, until: float) -> None:
+        if self._time.monotonic() > until:
+            raise PlatformError(f"not ready after {READY_SECONDS:g} s: still waiting for {what}")
+        self._wait()
 
     # The phases
 

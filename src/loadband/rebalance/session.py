@@ -148,6 +148,7 @@ def _repeat(session: Session, run: str, repeat: int, wait: Callable[[float], boo
         script = scenarios.script(scenario, platform.hosts(), session.seed)
         names = [host.name for host in platform.hosts()]
         monitoring = Servers(folder, names, script.plan, scenario.faster)
+        stack.callback(monitoring.close)
         try:
             session.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -73,6 +73,8 @@ class _Slice:
     """Whether it answers: what it burns before that isn't the load."""
     lately: History = field(default_factory=lambda: History(SETTLED))
     """Its CPU-seconds since it is up and was last asked for something."""
+    settled: bool = False
+    """Whether it has burnt that since then."""
 
 
 @dataclass(slots=True)
@@ -187,6 +189,7 @@ class Local:
         one.regulator.ask(cpus)
         one.asked = cpus
         one.lately.clear()
+        one.settled = False
         self._tell(one)
 
     def remove(self, name: str) -> None:
@@ -201,7 +204,7 @@ class Local:
 
     def pending(self) -> Sequence[str]:
         """See `Platform`."""
-        return [one.name for one in self._slices.values() if not _settled(one)]
+        return [one.name for one in self._slices.values() if not one.settled]
 
     def _tell(self, one: _Slice, *, present: bool = True) -> None:
         self._events.append(Slice(at=time.time(), name=one.name, host=one.host, cpus=one.asked, present=present))
@@ -313,6 +316,7 @@ class Local:
             one.up = one.up or one.regulator.answers()
             if one.up:
                 one.lately.add(now, one.regulator.used())
+                one.settled = one.settled or _burns_as_asked(one)
         if now >= self._next_sample:
             self._sample()
             # Not from now on: what is late once must not be late for ever.
@@ -403,7 +407,7 @@ def _cpu_time(pid: int, before: float) -> float:
         return before
 
 
-def _settled(one: _Slice) -> bool:
+def _burns_as_asked(one: _Slice) -> bool:
     """Whether a slice has lately burnt what it is asked for."""
     rate = one.lately.rate()
     return rate is not None and abs(rate - one.asked) <= max(NEAR[0] * one.asked, NEAR[1])
