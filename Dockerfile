@@ -25,6 +25,9 @@ RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/loadband \
   && /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --require-hashes \
     --requirement /source/requirements/run.txt
 COPY pyproject.toml README.md LICENSE /source/
+COPY compose /source/compose
+COPY helm/loadband/files/rules /source/helm/loadband/files/rules
+COPY scenarios /source/scenarios
 COPY src /source/src
 # rich needs pygments, but is never asked to colour source code, so the lexers aren't compiled.
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /source \

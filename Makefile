@@ -71,6 +71,8 @@ wheel: setup-dev ## build the wheel, install it into a clean environment and run
 	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/loadband-*.whl
 	@cd build/wheel && LOADBAND_DURATION=4s LOADBAND_MIN=5 LOADBAND_MAX=95 LOADBAND_LISTEN=off venv/bin/loadband
 	@echo "the wheel holds a band for 4 s"
+	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/rebalance.txt
+	@cd build/wheel && venv/bin/loadband rebalance check hot-host | head -1
 
 image: ## build the container image loadband:VERSION; IMAGE sets another name, BUILDER is docker, podman or buildah
 	@test "$(BUILDER)" || { echo "neither docker, podman nor buildah works here" >&2; exit 1; }

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-_PACKAGED = Path(__file__).with_name("shipped")
+_PACKAGED = Path(__file__).with_name("files")
 _TREE = Path(__file__).parents[3]
 _PLACES = {
     "rules": "helm/loadband/files/rules",
