@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
-from support.recordings import CASES
+from recordings import CASES
 
 from loadband.rebalance.events import Recording
 from loadband.rebalance.report.evaluation import evaluate

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from control_groups import quota_group
 from faulty import Run, running
 from program import LOADBAND, get, wait_until
-from test_sensor_real import quota_group
 
 pytestmark = pytest.mark.cpu
 

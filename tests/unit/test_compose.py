@@ -13,7 +13,7 @@ import yaml
 from loadband.playback import ProfileFile
 from loadband.settings import DECLARATIONS, DEFAULT_PORT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose.yaml"
 
 

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from dashboards.__main__ import DASHBOARDS, FOLDER, text
 from loadband.metrics import registry
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs/dashboards.md"
 Json = dict[str, Any]
 

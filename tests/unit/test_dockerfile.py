@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadband.settings import DEFAULT_PORT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HADOLINT = Path(sys.executable).with_name("hadolint")
 
 

@@ -14,10 +14,10 @@ import yaml
 
 from loadband.metrics import FAMILIES
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 RULES = TOP / "helm/loadband/files/rules"
 FILES = sorted(RULES.rglob("*.yaml"))
-TESTS = sorted((TOP / "tests/rules").glob("*_test.yaml"))
+TESTS = sorted((TOP / "tests/unit/rules").glob("*_test.yaml"))
 ALERTMANAGER = TOP / "compose/alertmanager/alertmanager.yml"
 RUNBOOK = "https://github.com/loadband/loadband/blob/main/docs/alerts.md#"
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 TABLE = (TESTS.parent / "docs/faults.md").read_text()
 ROWS = [line for line in TABLE.splitlines() if line.startswith("| ") and not line.startswith("| fault |")]
 NAMED = sorted(set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", TABLE)))
 
 
 def functions(file: str) -> set[str]:
-    tree = ast.parse((TESTS / file).read_text())
+    tree = ast.parse(next(TESTS.glob(f"*/{file}")).read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
@@ -30,6 +30,6 @@ def test_every_fault_has_a_test() -> None:
 
 
 def test_every_test_of_faults_is_in_the_table() -> None:
-    files = [path.name for path in TESTS.glob("test_faults_*.py") if path != Path(__file__)]
+    files = [path.name for path in TESTS.glob("*/test_faults_*.py") if path != Path(__file__)]
     tests = {(file, name) for file in files for name in functions(file) if name.startswith("test_")}
     assert tests - set(NAMED) == set()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from control_groups import quota_group
 
 from loadband.quantities import Reading, Scope
 from loadband.sensor import Sensor, difference, open_sensor
@@ -98,27 +98,6 @@ def test_a_sample_costs_less_than_a_millisecond(scope: Scope) -> None:
         sensor.sample()
         costs.append(time.thread_time() - began)
     assert min(costs) < 0.001
-
-
-@contextmanager
-def quota_group(quota_us: int) -> Iterator[Path]:
-    """A control group of v1 with a quota, in the hierarchies of cpu and cpuacct; gives the former."""
-    hierarchies = [Path("/sys/fs/cgroup", controller) for controller in ("cpu", "cpuacct")]
-    if not all(os.access(hierarchy / "cgroup.procs", os.W_OK) for hierarchy in hierarchies):
-        pytest.skip("needs root and cgroup v1 with cpu and cpuacct")
-    groups = [hierarchy / f"loadband-test-{os.getpid()}" for hierarchy in hierarchies]
-    # Where both are one hierarchy, the second path is the first group.
-    for group in groups:
-        group.mkdir(exist_ok=True)
-    try:
-        (groups[0] / "cpu.cfs_quota_us").write_text(str(quota_us))
-        yield groups[0]
-    finally:
-        deadline = time.monotonic() + 10
-        while any(group.exists() for group in groups) and time.monotonic() < deadline:
-            for group in groups:
-                with suppress(OSError):  # busy until the kernel has put its last process away
-                    group.rmdir()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.recordings import CASES
+from recordings import CASES
 
 from loadband.rebalance.figures import DEFINITIONS, measure
 

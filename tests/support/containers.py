@@ -20,7 +20,7 @@ from typing import Any, Self
 import pytest
 from program import free_port, get, metric, wait_until
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
 BUILT_HERE = "localhost/loadband:test"
 PORT = 10670

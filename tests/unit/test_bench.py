@@ -326,7 +326,7 @@ def bench(out: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
     return subprocess.Popen(
         [sys.executable, "-m", "bench", "--anyway", "--out", str(out), *arguments],
         env=os.environ | environment,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -386,7 +386,7 @@ def test_asked_to_end_it_leaves_no_process(tmp_path: Path, number: signal.Signal
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPER, str(tmp_path)],
         env=os.environ | {"BENCH_BADGE": badge, "TMPDIR": str(tmp_path)},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

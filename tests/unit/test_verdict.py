@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.recordings import CASES, PLAN, Scene, good, noticed, overloaded
+from recordings import CASES, PLAN, Scene, good, noticed, overloaded
 
 from loadband.rebalance.events import EndReason, Expectation, Plan, Recording, Subject, Trouble
 from loadband.rebalance.figures import DEFINITIONS, Figure, measure
 from loadband.rebalance.verdict import Check, CheckKind, Outcome, Verdict, judge, overall, parse_limit
 
-PAGE = Path(__file__).parents[1] / "docs/rebalance/verdict.md"
+PAGE = Path(__file__).parents[2] / "docs/rebalance/verdict.md"
 
 
 def rows(heading: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.recordings import CASES, PLAN, Scene, shifted
+from recordings import CASES, PLAN, Scene, shifted
 
 from loadband.rebalance.events import EndReason, Event, Imbalance, MoveState, Recording, Sample, Subject
 from loadband.rebalance.figures import Figure, Figures, imbalance, measure, utilization

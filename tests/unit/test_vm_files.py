@@ -15,7 +15,7 @@ import yaml
 
 from loadband.settings import DEFAULT_PORT, Loaded, load
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 VM = TOP / "vm"
 SETTINGS = "/etc/loadband/loadband.env"
 UNITS = VM / "service/etc/systemd/system"

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+from bad_clients import BAD_CLIENTS, misbehave
 from faulty import Run, running
 from program import get, metric, wait_until
-from test_server import BAD_CLIENTS, misbehave
 
 pytestmark = pytest.mark.cpu
 

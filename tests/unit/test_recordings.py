@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.recordings import CASES, EPOCH, big, evicted, good, out_of_order, shifted
+from recordings import CASES, EPOCH, big, evicted, good, out_of_order, shifted
 
 from loadband.rebalance.events import End, Move, Sample, Subject
 

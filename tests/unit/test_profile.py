@@ -320,7 +320,7 @@ def test_the_curve_of_one_pass_has_its_begin_and_its_end() -> None:
 
 
 def test_the_examples_of_the_documentation_are_profiles() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "profiles.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text()
     examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert len(examples) >= 3
     for text in examples:

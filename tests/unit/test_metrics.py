@@ -21,7 +21,7 @@ from loadband.metrics import FAMILIES, SnapshotCollector, registry
 from loadband.quantities import Counts, DropReason, Histogram, Snapshot, State
 
 GOLDEN = Path(__file__).with_name("exposition.txt")
-"""What `python tests/test_metrics.py` records; look at the difference before it is committed."""
+"""What `python tests/unit/test_metrics.py` records; look at the difference before it is committed."""
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-CHART = Path(__file__).parent.parent / "helm/loadband"
+CHART = Path(__file__).parents[2] / "helm/loadband"
 CI_FILES = sorted(CHART.glob("ci/*-values.yaml"))
 
 Object = dict[str, Any]

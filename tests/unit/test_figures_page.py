@@ -23,7 +23,7 @@ def table() -> str:
 
 
 def test_the_table_is_that_of_the_code() -> None:
-    assert PAGE.read_text().partition(HEADING)[2] == table(), f"run python tests/{Path(__file__).name}"
+    assert PAGE.read_text().partition(HEADING)[2] == table(), f"run python tests/unit/{Path(__file__).name}"
 
 
 def write() -> None:

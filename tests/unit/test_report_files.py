@@ -11,9 +11,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 from junitparser import Error, Failure, JUnitXml
+from recordings import CASES
+from results import repeats, result
 from rich.console import Console
-from support.recordings import CASES
-from support.results import repeats, result
 
 from loadband.exits import Exit
 from loadband.rebalance import cli
