@@ -54,7 +54,9 @@ def _judge(session: Session, results: Sequence[Result]) -> int:
     """Report, unless there isn't all that was asked for."""
     last = results[-1]
     if last.reason is EndReason.COMPLETE:
-        return show(f"{session.out}\n")
+        from loadband.rebalance.report import commands  # noqa: PLC0415 - draws pictures: not before the run is over
+
+        return commands.report([str(session.out)])
     say(f"loadband: {last.detail or 'interrupted'}")
     if session.recording(len(results)).exists():
         say(f"loadband: what was recorded: loadband rebalance report {shlex.quote(str(session.out))}")
