@@ -246,15 +246,19 @@ class Receiver:
 
     def __init__(self, take: Callable[[float, Mapping[str, Any]], None]) -> None:
         self._take = take
-        self._server = serving.Server.open(self._application, "127.0.0.1", 0, max_body=MAX_BODY)
-        self.url = f"{self._server.address}/"
+        self._port = free_port()
+        self._server: serving.Server | None = None
+        self.url = f"http://127.0.0.1:{self._port}/"
+        """Where it answers once it is entered."""
 
     def __enter__(self) -> Self:
+        self._server = serving.Server.open(self._application, "127.0.0.1", self._port, max_body=MAX_BODY)
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
+        if self._server:
+            self._server.close()
 
     def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return respond(self._answer(environ), environ, start_response)
