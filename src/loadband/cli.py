@@ -132,7 +132,7 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
         exit_at_end=settings.on_end is OnEnd.EXIT,
     )
 
-    neighbours = Neighbours(lambda: regulator.snapshot)
+    neighbours = Neighbours(lambda: regulator.snapshot, sensor.members)
     source = neighbours.snapshot
     minute = Minute(source)
     with (

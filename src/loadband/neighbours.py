@@ -1,15 +1,17 @@
-"""Who the others are: the processes beside this one that use most of the CPU time, by name, for people.
+"""Names the other processes that use most CPU time, for people.
 
-Looked for only while others matter, off the control loop, and so rarely that it costs next to nothing. The names stand
-in the live view, in the log's summary and on the page; never in a metric, whose labels they would multiply.
+It looks at processes only while others matter, in a thread of its own, and so rarely that it costs next to nothing. The
+names are shown in the live view, in the log's summary, on the page and in systemd's status; never in a metric, where
+each name would be a new series.
 
-Scopes host and container: all processes in sight count, which in a container are those of its PID namespace. Scope
-cpuset: only processes that may use one of this process's CPUs; of one that may use others, too, nobody knows where it
-ran, so that its share is an upper bound.
+A process counts if the scope counts its CPU time (`Sensor.members`). Scope host: all visible processes, which in a
+container are those of its PID namespace. Scope cpuset: those that may use one of the CPUs; the share of a process that
+may use other CPUs too is an upper bound. Scope container: those in the control group and in the groups below it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -18,23 +20,28 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from loadband.quantities import Scope, Snapshot, State
+from loadband.quantities import CpuSeconds, Snapshot, State
+
+log = logging.getLogger(__name__)
 
 INTERVAL = 5.0
-"""Seconds between two looks."""
-SOON = 1.0
-"""Seconds between two looks at the snapshot as long as it has no reading."""
-MOST_COST = 0.002
-"""CPUs that looking may cost: with very many processes it becomes rarer."""
-MATTERS = 0.05
-"""What others use of the capacity, a ratio, from which it is worth saying who they are."""
-LEAST_SHARE = 0.005
-"""A ratio; a process below that isn't named."""
-NAMED = 3
-LONGEST_NAME = 32
-"""Characters."""
-EXPLAINED = 0.5
-"""What the processes in sight must explain of the others' time, a ratio, for the rest not to be called invisible."""
+"""Seconds between two looks at the processes."""
+IDLE_INTERVAL = 1.0
+"""Seconds between two looks at the snapshot while no processes are looked at."""
+MAX_COST = 0.002
+"""CPUs that the looks may cost on average: with thousands of processes they become rarer."""
+MIN_OTHER = 0.05
+"""The ratio of other processes from which they are named, whatever the state is."""
+MIN_SHARE = 0.005
+"""The share, a ratio of the capacity, below which a process isn't named."""
+MAX_NAMED = 3
+MAX_NAME = 32
+"""Characters of a name that are shown."""
+MIN_EXPLAINED = 0.5
+"""The part of `other` that visible processes must explain; below it, the sentence says that some aren't visible."""
+
+Member = Callable[[int], bool]
+"""Whether the scope counts the CPU time of a process, by PID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +50,27 @@ class Process:
 
     name: str
     cpu_seconds: float
-    """Used since its start, by itself: without its children."""
+    """CPU time since its start, without that of its children."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All processes in sight but this one."""
+    """All visible processes but this one."""
 
     at: float
     """Monotonic time, seconds."""
     processes: Mapping[tuple[int, float], Process]
-    """By PID and start: a PID is used again."""
+    """By PID and start time, since PIDs are reused."""
     cost: float = 0.0
     """CPU-seconds that the look took."""
 
 
 def look() -> Look:
     """Look at all processes now."""
-    import psutil  # noqa: PLC0415 - costs memory and start-up time that no machine is worth that has no others
+    import psutil  # noqa: PLC0415 - costs 1.5 MiB, which a machine without other load doesn't need
 
     at, began, found = time.monotonic(), time.thread_time(), {}
-    for process in psutil.process_iter(["pid", "name", "cpu_times"]):
+    for process in psutil.process_iter(["name", "cpu_times"]):
         times = process.info["cpu_times"]
         if times is not None and process.pid != os.getpid():
             with suppress(psutil.Error):
@@ -72,36 +79,41 @@ def look() -> Look:
     return Look(at, found, time.thread_time() - began)
 
 
-def shares(before: Look, after: Look, capacity: float) -> dict[str, float]:
-    """What the processes of each name used between two looks, ratios of the capacity, the busiest first.
+def shares(before: Look, after: Look, capacity: float, member: Member) -> dict[str, float]:
+    """CPU time between two looks by name of process, as ratios of the capacity, largest first.
 
-    A process that came in between counts from its start, one that has gone isn't counted.
+    Processes of the same name are summed. A process that started in between counts from its start; one that has ended
+    isn't counted.
 
     Args:
         before: the earlier look.
-        after: the later one.
-        capacity: CPUs, > 0.
+        after: the later look.
+        capacity: CPUs of the scope, > 0.
+        member: which processes count; only asked for those that used CPU time.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     for key, process in after.processes.items():
         earlier = before.processes.get(key)
-        seconds[process.name] += max(process.cpu_seconds - (earlier.cpu_seconds if earlier else 0.0), 0.0)
+        used = process.cpu_seconds - (earlier.cpu_seconds if earlier else 0.0)
+        if used > 0 and member(key[0]):
+            seconds[process.name] += used
     span = (after.at - before.at) * capacity
-    busiest = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
-    return {name: used / span for name, used in busiest if used > 0} if span > 0 else {}
+    largest_first = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    return {name: used / span for name, used in largest_first} if span > 0 else {}
 
 
 def sentence(other: float, found: Mapping[str, float]) -> str:
-    """Who the others are: `other 41 %: stress-ng 38 %, java 3 %`.
+    """Who uses the CPUs: `other 41 %: stress-ng 38 %, java 3 %`.
 
     Args:
-        other: what they use together by the sensor, a ratio.
-        found: what those in sight use, by name, ratios, the busiest first.
+        other: what all other processes use by the sensor, a ratio of the capacity.
+        found: what the visible ones use by name, ratios of the capacity, largest first.
     """
-    named = [f"{_shown(name)} {_percent(min(share, other))}" for name, share in found.items() if share >= LEAST_SHARE]
-    if sum(found.values()) < EXPLAINED * other:
-        named = [*named[: NAMED - 1], "the rest can't be seen from here"] if named else ["they can't be seen from here"]
-    return f"other {_percent(other)}: {', '.join(named[:NAMED])}"
+    named = [f"{_shown(name)} {_percent(min(share, other))}" for name, share in found.items() if share >= MIN_SHARE]
+    if sum(found.values()) < MIN_EXPLAINED * other:
+        unseen = "the rest isn't visible from here" if named else "by processes that aren't visible from here"
+        named = [*named[: MAX_NAMED - 1], unseen]
+    return f"other {_percent(other)}: {', '.join(named[:MAX_NAMED])}"
 
 
 def _percent(ratio: float) -> str:
@@ -109,45 +121,59 @@ def _percent(ratio: float) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as it is safe on a terminal, in a log and on a page's line."""
+    """A name as one line of bounded length without control characters."""
     printable = "".join(character if character.isprintable() else "?" for character in name)
-    return printable if len(printable) <= LONGEST_NAME else f"{printable[:LONGEST_NAME]}..."
+    return printable if len(printable) <= MAX_NAME else f"{printable[:MAX_NAME]}..."
 
 
 class Neighbours:
-    """Adds to each snapshot who the others are, as a thread of its own finds out.
+    """Adds to each snapshot which processes use the CPUs besides this one.
+
+    The looks are taken by a thread that runs `run`. It isn't niced: on a busy machine, a niced thread that holds the
+    interpreter's lock would make the control loop wait.
 
     Args:
-        source: gives the latest snapshot, None before the first.
+        source: returns the latest snapshot, None before the first.
+        members: returns which processes the scope counts at present.
         look: looks at all processes.
     """
 
-    def __init__(self, source: Callable[[], Snapshot | None], look: Callable[[], Look] = look) -> None:
+    def __init__(
+        self,
+        source: Callable[[], Snapshot | None],
+        members: Callable[[], Member],
+        look: Callable[[], Look] = look,
+    ) -> None:
         self._source = source
+        self._members = members
         self._look = look
-        self._before: Look | None = None
-        self._said = ""
+        self._before: tuple[Look, CpuSeconds] | None = None
+        self._sentence = ""
+        self._reported = ""
 
     def snapshot(self) -> Snapshot | None:
-        """The latest snapshot, with what is known of the others."""
+        """The latest snapshot, with the sentence of the last look."""
         snapshot = self._source()
-        return replace(snapshot, others=self._said) if snapshot is not None and self._said else snapshot
+        return replace(snapshot, others=self._sentence) if snapshot is not None and self._sentence else snapshot
 
     def turn(self) -> float:
-        """Look, if others matter now; gives the seconds until the next turn."""
+        """Look at the processes if others matter now; returns the seconds until the next turn."""
         snapshot = self._source()
         if snapshot is None or snapshot.reading is None:
-            return SOON
-        if not _matter(snapshot):
-            self._before, self._said = None, ""
+            return IDLE_INTERVAL
+        if not _others_matter(snapshot):
+            self._before, self._sentence = None, ""
+            return IDLE_INTERVAL
+        try:
+            now = self._look()
+            if self._before is not None:
+                self._sentence = self._compare(*self._before, now, snapshot)
+        except Exception as error:  # noqa: BLE001 - the /proc of a sandbox may surprise psutil; the run goes on
+            self._before, self._sentence = None, ""
+            self._report(error)
             return INTERVAL
-        before, self._before = self._before, self._look()
-        if before is not None:
-            found = shares(before, self._before, snapshot.reading.capacity)
-            if snapshot.scope is Scope.CPUSET:
-                found = _on(os.sched_getaffinity(0), found, self._before)
-            self._said = sentence(snapshot.reading.other, found)
-        return max(INTERVAL, self._before.cost / MOST_COST)
+        self._before = now, snapshot.counts.cpu
+        return max(INTERVAL, now.cost / MAX_COST)
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until told to stop."""
@@ -155,21 +181,23 @@ class Neighbours:
         while not stop.wait(pause):
             pause = self.turn()
 
+    def _compare(self, before: Look, then: CpuSeconds, after: Look, snapshot: Snapshot) -> str:
+        """The sentence about the time between two looks; the last one if no CPU time was counted in it."""
+        assert snapshot.reading is not None  # noqa: S101 - for the type checker
+        now = snapshot.counts.cpu
+        used = now.other - then.other
+        total = used + now.own - then.own + now.steal - then.steal + now.idle - then.idle
+        if total <= 0:
+            return self._sentence
+        return sentence(used / total, shares(before, after, snapshot.reading.capacity, self._members()))
 
-def _matter(snapshot: Snapshot) -> bool:
+    def _report(self, error: Exception) -> None:
+        """Log why the processes can't be looked at; the same reason once."""
+        if self._reported != repr(error):
+            self._reported = repr(error)
+            log.warning("other processes can't be named: %s", self._reported)
+
+
+def _others_matter(snapshot: Snapshot) -> bool:
     yields = snapshot.verdict.state is State.YIELDING
-    return yields or (snapshot.reading is not None and snapshot.reading.other >= MATTERS)
-
-
-def _on(cpus: set[int], found: Mapping[str, float], seen: Look) -> dict[str, float]:
-    """Those of the busiest that may use one of these CPUs; the others aren't in the scope."""
-    kept: dict[str, float] = {}
-    for name, share in found.items():
-        if share < LEAST_SHARE or len(kept) == NAMED:
-            break
-        for (pid, _), process in seen.processes.items():
-            with suppress(OSError):
-                if process.name == name and os.sched_getaffinity(pid) & cpus:
-                    kept[name] = share
-                    break
-    return kept
+    return yields or (snapshot.reading is not None and snapshot.reading.other >= MIN_OTHER)

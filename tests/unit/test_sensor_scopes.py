@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -292,3 +293,40 @@ def test_a_quota_that_is_no_limit_and_no_number_above_zero_is_refused(text: str,
     (root / "sys/fs/cgroup/cpu.max").write_text(text)
     with pytest.raises(SensorError, match="isn't greater than 0"):
         open_sensor(Scope.HOST, None, root)
+
+
+def test_the_host_counts_every_process() -> None:
+    members = open_sensor(Scope.HOST, None, RECORDED / "v1-hybrid-host").members()
+    assert members(1)
+
+
+def test_a_cpuset_counts_the_processes_that_may_use_its_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = {0: {0, 1}, 7: {1, 2}, 8: {2, 3}}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed[pid])
+    members = open_sensor(Scope.CPUSET, None, RECORDED / "v1-hybrid-host").members()
+    assert members(7)
+    assert not members(8)
+    monkeypatch.undo()
+    assert not members(2**22 + 1)  # more than any PID: it has ended
+
+
+@pytest.mark.parametrize(
+    ("tree", "inside", "outside"),
+    [
+        ("v2-pod", ["0::/\n", "0::/below\n"], ["0::/..\n", "0::/../other/below\n", "", "garbled\n"]),
+        (
+            "v1-nested",  # whose limit is that of /pods/ab12
+            ["4:cpu,cpuacct:/pods/ab12/cd34\n", "4:cpu,cpuacct:/pods/ab12/ef56\n"],
+            ["4:cpu,cpuacct:/pods\n", "4:cpu,cpuacct:/pods/ab123\n", "5:cpuset:/pods/ab12/cd34\n"],
+        ),
+    ],
+)
+def test_a_container_counts_the_processes_in_the_group_that_is_measured(
+    tree: str, inside: list[str], outside: list[str], tmp_path: Path
+) -> None:
+    root = copy(tree, tmp_path)
+    members = open_sensor(Scope.CONTAINER, None, root).members()
+    for pid, membership in enumerate(inside + outside, start=1):
+        (root / f"proc/{pid}").mkdir()
+        (root / f"proc/{pid}/cgroup").write_text(membership)
+    assert [pid for pid in range(1, 20) if members(pid)] == list(range(1, len(inside) + 1))

@@ -98,6 +98,8 @@ class Hierarchy(ABC):
 
     groups: tuple[Group, ...]
     """The process's own first; never empty."""
+    controller: str
+    """What names the hierarchy in /proc/PID/cgroup: one of its controllers; empty for version 2."""
 
     @abstractmethod
     def is_root(self) -> bool:
@@ -240,12 +242,25 @@ class Cgroups:
         Raises:
             UnreadableError: also if no hierarchy counts usage.
         """
+        accounting, group = self._counted(limit)
+        return accounting.usage(group)
+
+    def holds(self, limit: Limit | None, membership: dict[str, PurePosixPath]) -> bool:
+        """Whether `usage` includes a process, given its groups as `parse_membership` returns them.
+
+        Raises:
+            UnreadableError: if no hierarchy counts usage.
+        """
+        accounting, group = self._counted(limit)
+        name = membership.get(accounting.controller)
+        return name is not None and name.is_relative_to(group.name) and ".." not in name.relative_to(group.name).parts
+
+    def _counted(self, limit: Limit | None) -> tuple[Hierarchy, Group]:
+        """The group under the limit whose usage is counted, and its hierarchy."""
         if self.accounting is None:
             raise UnreadableError("CPU use isn't counted by control group here: neither cpuacct nor cgroup2 is visible")
         ours, *ancestors = self.accounting.groups
-        return self.accounting.usage(
-            next((group for group in ancestors if limit and group.name == limit.group.name), ours)
-        )
+        return self.accounting, next((each for each in ancestors if limit and each.name == limit.group.name), ours)
 
     def cpus(self) -> frozenset[int] | None:
         """The CPUs that the cpuset allows; None if no cpuset is visible."""
@@ -267,10 +282,11 @@ def find(
     """
     v1 = [mount for mount in mounts if mount.kind == "cgroup" and controller in mount.controllers]
     v2 = [mount for mount in mounts if mount.kind == "cgroup2"]
-    for version, name, candidates in (_V1, membership.get(controller), v1), (_V2, membership.get(""), v2):
+    for version, key, candidates in (_V1, controller, v1), (_V2, "", v2):
+        name = membership.get(key)
         chains = [_chain(name, mount, root) for mount in candidates if name]
         if groups := max(chains, key=len, default=()):
-            return version(groups)
+            return version(groups, key)
     return None
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadband.quantities import Sample, Scope
-from loadband.sensor.cgroups import Cgroups
+from loadband.sensor.cgroups import Cgroups, parse_membership
 from loadband.sensor.files import UnreadableError, look, parse_cpu_list
 from loadband.sensor.procstat import TICK, ProcStat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loadband.sensor.cgroups import Limit
     from loadband.sensor.procstat import CpuTimes
 
@@ -35,6 +37,7 @@ class Sensor(ABC):
         self._max_effort = inf if max_effort is None else max_effort
         self._stat = str(root / "proc/stat")
         self._online = str(root / "sys/devices/system/cpu/online")
+        self._proc = root / "proc"
 
     @abstractmethod
     def sample(self) -> Sample:
@@ -43,6 +46,16 @@ class Sensor(ABC):
         Raises:
             UnreadableError: if a file can't be read or understood.
         """
+
+    def members(self) -> Callable[[int], bool]:
+        """A test by PID: whether the scope counts the CPU time of that process at present.
+
+        The test raises nothing; it returns False if that can't be found out, as for a process that has ended.
+
+        Raises:
+            UnreadableError: if a file can't be read or understood.
+        """
+        return lambda _pid: True
 
     @property
     def warnings(self) -> list[str]:
@@ -115,6 +128,18 @@ class _Cpuset(_ProcStatSensor):
             )
         return frozenset(cpus), stat.of(cpus), TICK * len(cpus)
 
+    def members(self) -> Callable[[int], bool]:
+        """Those that may use one of the CPUs, even if they run on others."""
+        cpus = os.sched_getaffinity(0)
+
+        def shares(pid: int) -> bool:
+            try:
+                return bool(os.sched_getaffinity(pid) & cpus)
+            except OSError:
+                return False
+
+        return shares
+
 
 class _Container(Sensor):
     """The process's control group against its limit.
@@ -126,6 +151,18 @@ class _Container(Sensor):
     def warnings(self) -> list[str]:
         unlimited = ["no CPU limit is visible: the container's capacity is its reach"]
         return super().warnings + ([] if self._cgroups.limit() else unlimited)
+
+    def members(self) -> Callable[[int], bool]:
+        """Those in the control group whose usage is read, and in the groups below it."""
+        limit = self._cgroups.limit()
+
+        def is_in(pid: int) -> bool:
+            try:
+                return self._cgroups.holds(limit, look(f"{self._proc}/{pid}/cgroup", parse_membership).value)
+            except UnreadableError:
+                return False
+
+        return is_in
 
     def sample(self) -> Sample:
         limit = self._cgroups.limit()
