@@ -52,7 +52,7 @@ class Size:
 
 
 WIDE = Size("wide", 1000, 58, 118, 17)
-NARROW = Size("narrow", 420, 50, 12, 9)
+NARROW = Size("narrow", 420, 56, 12, 9)
 SIZES = (WIDE, NARROW)
 
 
@@ -89,7 +89,7 @@ def timeline(view: Picture, size: Size, name: str, text: tuple[str, str]) -> str
         else:
             _draw_lines(hosts, view, labels, size)
         _draw_moves(hosts, view, heat=heat)
-        _draw_alerts(alerts, view, alert_rows)
+        _draw_alerts(alerts, view, alert_rows, size)
         _draw_imbalance(imbalance, view, size)
         for axis in axes[1:]:
             axis.axvline(0, color=COLOURS["ink"], linewidth=0.9, linestyle=(0, (2, 2)))
@@ -99,7 +99,7 @@ def timeline(view: Picture, size: Size, name: str, text: tuple[str, str]) -> str
 
 def small(view: Picture, width: int, name: str, text: tuple[str, str]) -> str:
     """Draw a run as one of many: the hosts' utilization above their imbalance, moves and alerts as ticks."""
-    size = Size("small", width, 38, 8, 0)
+    size = Size("small", width, 46, 8, 0)
     with drawing():
         figure, (hosts, imbalance) = _panels(size, [84.0, 40.0], gaps=[6], top=6, bottom=32)
         if is_heat(view):
@@ -410,24 +410,16 @@ def _alert_rows(alerts: Sequence[AlertSpan]) -> list[tuple[str, list[AlertSpan]]
     return made
 
 
-def _draw_alerts(axes: Axes, view: Picture, rows: list[tuple[str, list[AlertSpan]]]) -> None:
+def _draw_alerts(axes: Axes, view: Picture, rows: list[tuple[str, list[AlertSpan]]], size: Size) -> None:
     """A bar for each alert: hatched while pending, filled while firing; a diamond when the webhook got it."""
     count = max(len(rows), 1)
     axes.set_ylim(count, 0)
     axes.set_yticks([])
+    beside = size.name == WIDE.name
+    if beside:
+        _label_row(axes, "alert" if len(rows) < 2 else "alerts", count / 2, left=True)  # noqa: PLR2004 - more than one
     for row, (label, spans) in enumerate(rows):
-        axes.annotate(
-            "alert" if len(rows) == 1 else words.short(label, 8),
-            (0, row + 0.5),
-            xycoords=_beside(axes),
-            xytext=(-6, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            color=COLOURS["muted"],
-            fontsize=10.5,
-            annotation_clip=False,
-        )
+        _label_row(axes, words.short(label, size.label if beside else 7), row + 0.5, left=not beside)
         for span in spans:
             _draw_span(axes, view, span, row)
     if not rows:
@@ -441,6 +433,22 @@ def _draw_alerts(axes: Axes, view: Picture, rows: list[tuple[str, list[AlertSpan
             color=COLOURS["muted"],
             fontsize=10.5,
         )
+
+
+def _label_row(axes: Axes, text: str, y: float, *, left: bool) -> None:
+    """Write at the left or at the right of a panel."""
+    axes.annotate(
+        text,
+        (0 if left else 1, y),
+        xycoords=_beside(axes),
+        xytext=(-6 if left else 5, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        color=COLOURS["muted"],
+        fontsize=10.5,
+        annotation_clip=False,
+    )
 
 
 def _draw_span(axes: Axes, view: Picture, span: AlertSpan, row: int) -> None:

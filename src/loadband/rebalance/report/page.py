@@ -376,9 +376,13 @@ def _within(summary: Summary) -> str:
     bounds, least, most = summary.median.bounds, summary.least, summary.most
     if bounds is None or least.value is None or most.value is None:
         return ""
-    if most.censored or most.value > bounds[1] + (most.resolution or 0.0):
+    if most.censored or most.value > bounds[1] + (most.resolution or 0.0) + _STAMP:
         return "no, later"
-    return "yes" if least.value >= bounds[0] - (least.resolution or 0.0) else "no, earlier"
+    return "yes" if least.value >= bounds[0] - (least.resolution or 0.0) - _STAMP else "no, earlier"
+
+
+_STAMP = 0.01
+"""Seconds: what the rounding of two times may make of a difference; Alertmanager's are in milliseconds."""
 
 
 def _chain_note(result: Result) -> str:

@@ -74,7 +74,15 @@ def resolution(figure: Figure) -> str:
         return ""
     if figure.resolution == 0:
         return "exact"
-    return f"± {written(figure.resolution, figure.definition.unit)}"
+    unit = figure.definition.unit
+    return next(
+        (
+            f"± {text}"
+            for digits in range(1, 6)
+            if (text := written(figure.resolution, unit, digits))[0] != "0" or "." in text
+        ),
+        "exact",
+    )
 
 
 def span(least: Figure, most: Figure) -> str:
