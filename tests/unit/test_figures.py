@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from recordings import CASES
+from recordings import CASES, noticed
 
-from loadband.rebalance.figures import DEFINITIONS, measure
+from loadband.rebalance.figures import DEFINITIONS, episodes, measure
 
 CENSORED, MISSING = "censored", "missing"
 
@@ -171,3 +171,12 @@ def test_each_figure_has_a_value_or_says_why_not(case: str) -> None:
     for figure in figures.values():
         assert (figure.value is None) == bool(figure.missing)
         assert (figure.value is None) != bool(figure.based_on)
+
+
+def test_an_alert_that_is_pending_again_at_the_moment_that_it_is_resolved_has_two_episodes() -> None:
+    scene = noticed()
+    scene.alert(pending=39.5, dropped=45.0)
+    found = episodes(scene.record())
+    assert [(each.firing is not None, each.ended is not None) for each in found] == [(True, True), (False, True)]
+    assert found[0].ended == found[1].pending
+    assert episodes(scene.record(shuffled=3)) == found

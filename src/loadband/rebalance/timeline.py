@@ -520,7 +520,7 @@ class Timeline:
     def episodes(self) -> tuple[Episode, ...]:
         """All episodes of all alerts, in order of their begin."""
         found: dict[tuple[str, str], list[_Draft]] = {}
-        for event in sorted(self._ordered(Alert), key=lambda alert: (alert.at, list(AlertState).index(alert.state))):
+        for event in sorted(self._ordered(Alert), key=lambda alert: (alert.at, _ALERT_ORDER.index(alert.state))):
             drafts = found.setdefault((event.name, event.host), [])
             if not drafts or not drafts[-1].takes(event.state):
                 drafts.append(_Draft())
@@ -637,6 +637,16 @@ class _Correction:
         low, high = self._times[index - 1 : index + 1]
         part = (at - low) / (high - low)
         return at - (self._offsets[index - 1] + part * (self._offsets[index] - self._offsets[index - 1]))
+
+
+# At one moment an episode ends before the next one begins: a rule's evaluation may do both.
+_ALERT_ORDER = (
+    AlertState.RESOLVED,
+    AlertState.DROPPED,
+    AlertState.PENDING,
+    AlertState.FIRING,
+    AlertState.NOTIFIED,
+)
 
 
 class _Draft:

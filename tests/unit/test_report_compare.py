@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from recordings import CASES
+from results import repeats, result
 from rich.console import Console
-from support.recordings import CASES
-from support.results import repeats, result
 
 from loadband.exits import Exit
 from loadband.rebalance import cli

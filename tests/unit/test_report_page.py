@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import Browser, chromium
-from support.recordings import CASES, big
-from support.results import repeats, result
+from browser import Browser, chromium
+from recordings import CASES, big
+from results import repeats, result
 
 from loadband.rebalance.events import Event, Move, Recording
 from loadband.rebalance.report import compare, page
