@@ -693,7 +693,7 @@ class _Measure:
         if initial <= 0:
             raise _Missing("there was no imbalance at t0")
         values = self._known(self._line.imbalance, first, self._line.end)
-        turns = _turning_points(values, max(self._excess(self._plan.theta) / 2, 0.0))
+        turns = turning_points(values, max(self._excess(self._plan.theta) / 2, 0.0))
         variation = math.fsum(abs(after - before) for before, after in pairwise(turns))
         net = abs(turns[-1] - turns[0]) if turns else 0.0
         based_on = f"{max(len(turns) - 2, 0)} turns in {len(values)} moments since {self._line.moment(first)}"
@@ -891,7 +891,7 @@ def _any_within(ordered: Sequence[float], begin: float, end: float) -> bool:
     return index < len(ordered) and ordered[index] < end
 
 
-def _turning_points(values: Iterable[float], least: float) -> list[float]:
+def turning_points(values: Iterable[float], least: float) -> list[float]:
     """The values between which a curve rises and falls, in swings of at least so much; empty for less.
 
     A swing that is under way at the end counts, up to its utmost.

@@ -165,12 +165,14 @@ class Counter:
         return self._sums[index - 1] + part * (self._sums[index] - self._sums[index - 1])
 
     def known_growth(self, begin: float, end: float) -> float:
-        """CPU-seconds between two times, as far as there are samples; what is between the last two in it counts."""
-        low, high = bisect_left(self.times, begin), bisect_right(self.times, end) - 1
-        first, last = self.at(begin), self.at(end)
-        first = self._sums[low] if first is None and low < len(self.times) else first
-        last = self._sums[high] if last is None and high >= 0 else last
-        return max((last or 0.0) - (first or 0.0), 0.0)
+        """CPU-seconds between two times, as far as there are samples: from the first of them to the last."""
+        low, high = self.at(begin), self.at(end)
+        first, last = bisect_left(self.times, begin), bisect_right(self.times, end) - 1
+        if first > last and (low is None or high is None):
+            return 0.0
+        low = self._sums[first] if low is None else low
+        high = self._sums[last] if high is None else high
+        return high - low
 
     def grown(self, begin: float, end: float) -> float | None:
         """CPU-seconds between two times; None if one of them isn't known."""
