@@ -125,3 +125,15 @@ def test_compare_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_compare_refuses_a_directory_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", str(tmp_path)], lambda _: False) == Exit.BAD_INPUT
     assert "holds no recording" in capsys.readouterr().err
+
+
+def test_what_decides_stands_first_and_the_stages_of_the_alert_last() -> None:
+    (group,) = compare.compare([result("good")])
+    names = [definition.name for definition in group.figures]
+    assert names[:3] == ["time_to_alert", "time_to_first_move", "time_to_balance"]
+    assert names[-1] == "alert_to_resolved"
+
+
+def test_how_well_a_run_was_made_is_no_merit_of_the_rebalancer() -> None:
+    found = best(compare.compare([by("one", "good"), by("other", "evicted")]))
+    assert not {"load_fidelity", "pending_to_firing"} & (found["one"] | found["other"])

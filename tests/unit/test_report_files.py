@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 from junitparser import Error, Failure, JUnitXml
-from recordings import CASES
+from program import LOADBAND
+from recordings import CASES, big
 from results import repeats, result
 from rich.console import Console
 
@@ -252,3 +255,14 @@ def test_a_recording_that_was_cut_can_be_reported(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     assert cli.main(["report", str(directory)], lambda _: False) == Exit.INVALID
     assert "has no end" in (directory / "report.html").read_text()
+
+
+def test_the_big_report_costs_little(tmp_path: Path) -> None:
+    directory = write(tmp_path / "big", {"recording-1.jsonl": big()})
+    process = subprocess.Popen([LOADBAND, "rebalance", "report", str(directory)], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    print(f"{used.ru_utime + used.ru_stime:.1f} s of CPU, {used.ru_maxrss / 1024:.0f} MiB")
+    assert process.returncode == Exit.OK
+    assert used.ru_utime + used.ru_stime < 60
+    assert used.ru_maxrss < 300 * 1024

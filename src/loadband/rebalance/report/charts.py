@@ -341,7 +341,7 @@ def _draw_moves(axes: Axes, view: Picture, *, heat: bool) -> None:
         ends = (move.begin, stop if start is None else start), (end, start if stop is None else stop)
         _draw_arrow(axes, move, *ends)
         if numbered:
-            _number(axes, move, ends, taken)
+            _number(axes, move, ends, taken, heat=heat)
 
 
 def _draw_arrow(axes: Axes, move: MoveArrow, start: tuple[float, Any], stop: tuple[float, Any]) -> None:
@@ -365,14 +365,27 @@ def _draw_arrow(axes: Axes, move: MoveArrow, start: tuple[float, Any], stop: tup
         axes.plot(*stop, marker="x", markersize=7, markeredgewidth=1.8, color=COLOURS["hot"])
 
 
+_AT_BEGIN = ((0, -8, 7), (0, 8, 7), (0, 0, 14), (0, 0, -12))
+_AT_END = ((1, 11, 0), (1, -11, 0))
+"""Places for a move's number: at which end of the arrow, and how far from it, pixels."""
+_DIGIT, _LINE = 7, 11
+"""The size of a number, pixels."""
+
+
 def _number(
-    axes: Axes, move: MoveArrow, ends: tuple[tuple[float, Any], tuple[float, Any]], taken: list[tuple[float, float]]
+    axes: Axes,
+    move: MoveArrow,
+    ends: tuple[tuple[float, Any], tuple[float, Any]],
+    taken: list[tuple[float, float]],
+    *,
+    heat: bool,
 ) -> None:
     """Write a move's number beside its begin or its end, where no other number is; nowhere if all places are taken."""
-    for end, dx, dy in ((0, -8, 7), (0, 8, 7), (1, 11, 0), (1, -11, 0), (0, 0, 14), (0, 0, -12)):
+    wide = _DIGIT * len(str(move.number)) + 5
+    for end, dx, dy in (*_AT_END, *_AT_BEGIN) if heat else (*_AT_BEGIN, *_AT_END):
         x, y = axes.transData.transform(ends[end])
         place = (float(x) + dx, float(y) + dy)
-        if all(abs(place[0] - x) > 7 * len(str(move.number)) + 5 or abs(place[1] - y) > 11 for x, y in taken):  # noqa: PLR2004 - pixels, the size of a digit
+        if all(abs(place[0] - x) > wide or abs(place[1] - y) > _LINE for x, y in taken):
             break
     else:
         return

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadband.rebalance import figures
-from loadband.rebalance.events import Real
+from loadband.rebalance.events import Expectation, Real
 from loadband.rebalance.figures import Better, Definition, Figure, Summary
 from loadband.rebalance.report import charts, document, page, words
 from loadband.rebalance.report.result import Result
@@ -48,7 +48,7 @@ class Group:
     rows: tuple[Row, ...]
     """By kind, then by name."""
     figures: tuple[Definition, ...]
-    """Those that any of the rows has, in order."""
+    """Those that any of the rows has: what decides first."""
 
     @property
     def first(self) -> Result:
@@ -100,7 +100,19 @@ def _group(results: Sequence[Result]) -> Group:
         )
         for result in ordered
     )
-    return Group(rows, tuple(definitions.values()))
+    return Group(rows, tuple(sorted(definitions.values(), key=_weight)))
+
+
+def _weight(definition: Definition) -> int:
+    """What decides comes first, the stages of the alert, which is not the rebalancer's doing, last."""
+    first = list(page.KEY_FIGURES[Expectation.BALANCE])
+    if definition.name in first:
+        return first.index(definition.name)
+    return len(first) + (definition.name in page.CHAIN)
+
+
+_NO_MERIT = frozenset({"load_fidelity", "time_to_pending", "pending_to_firing", "firing_to_webhook"})
+"""Figures that say how well the run was made, or how the monitoring is configured, not how good a rebalancer is."""
 
 
 def _best(results: Sequence[Result], name: str, definition: Definition) -> list[Result]:
@@ -108,7 +120,7 @@ def _best(results: Sequence[Result], name: str, definition: Definition) -> list[
 
     Only PASS is ranked: who does nothing has the fewest moves.
     """
-    if definition.better is Better.NEITHER:
+    if definition.better is Better.NEITHER or name in _NO_MERIT:
         return []
     ranked: list[tuple[float, float, Result]] = []
     for result in results:
@@ -218,10 +230,10 @@ def _cell(row: Row, name: str) -> dict[str, Any]:
     if summary is None:
         return {"value": "", "range": "", "best": False, "dim": True}
     median: Figure = summary.median
-    spread = median.value is not None and summary.count > 1
+    value, spread = figures.shown(median), words.span(summary.least, summary.most)
     return {
-        "value": figures.shown(median),
-        "range": words.span(summary.least, summary.most) if spread else "",
+        "value": value,
+        "range": spread if summary.most.value is not None and spread != value else "",
         "best": name in row.best,
         "dim": row.result.outcome is Outcome.INVALID,
     }
@@ -252,6 +264,7 @@ def _page_group(group: Group, name: str) -> Mapping[str, Any]:
                 "rows": [
                     {
                         "name": row.result.run.rebalancer.name,
+                        "kind": str(row.real),
                         "outcome": str(row.result.outcome),
                         "cells": [_cell(row, definition.name) for definition in group.figures[start : start + size]],
                     }

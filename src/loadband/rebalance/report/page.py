@@ -24,8 +24,19 @@ MOVES = 200
 STORY = 120
 """Events told in words."""
 TILES = 6
-KEY_FIGURES = ("time_to_alert", "time_to_first_move", "time_to_balance", "residual_imbalance", "moves", "thrash")
-"""What is shown large beside the figures with limits."""
+KEY_FIGURES: Mapping[Expectation, tuple[str, ...]] = {
+    Expectation.BALANCE: (
+        "time_to_alert",
+        "time_to_first_move",
+        "time_to_balance",
+        "residual_imbalance",
+        "moves",
+        "thrash",
+    ),
+    Expectation.NO_MOVE: ("moves", "time_to_alert", "initial_imbalance", "load_fidelity"),
+    Expectation.NO_ALERT: ("moves", "time_to_alert", "initial_imbalance", "load_fidelity"),
+}
+"""By expectation, what is shown large beside the figures with limits."""
 CHAIN = ("time_to_pending", "pending_to_firing", "firing_to_webhook", "time_to_alert", "alert_to_resolved")
 """The figures of the awaited alert, which have a table of their own."""
 SMALL = 330
@@ -58,7 +69,7 @@ def html(result: Result) -> str:
 @functools.cache
 def environment() -> jinja2.Environment:
     """The templates: everything is escaped, and made printable, unless it is one of our own pictures."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -67,6 +78,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["tight"] = words.tight
+    return made
 
 
 def _page(result: Result) -> dict[str, Any]:
@@ -106,7 +119,9 @@ def _page(result: Result) -> dict[str, Any]:
 
 def _tiles(result: Result) -> list[dict[str, Any]]:
     limited = [name for kind, name in result.checks if kind is CheckKind.LIMIT and name in result.summaries]
-    names = list(dict.fromkeys([*limited, *(name for name in KEY_FIGURES if name in result.summaries)]))[:TILES]
+    names = list(
+        dict.fromkeys([*limited, *(name for name in KEY_FIGURES[result.plan.expect] if name in result.summaries)])
+    )[:TILES]
     many = len(result.counted) > 1
     tiles = []
     for name in names:

@@ -141,6 +141,14 @@ def balance(plan: Plan) -> str:
     return percent(plan.theta) if plan.imbalance in {Imbalance.SPREAD, Imbalance.SD} else f"{plan.theta:g}"
 
 
+_LOOSE = re.compile(r"(?<=[<>=]) (?=[0-9])|(?<=[0-9]) (?=(?:s|%|min|h)\b|%)")
+
+
+def tight(text: str) -> str:
+    """A sentence in which no line ends between a number and its unit, or between a comparison and its number."""
+    return _LOOSE.sub("\N{NO-BREAK SPACE}", text)
+
+
 def listed(items: Iterable[str], most: int = 4) -> str:
     """Items as a sentence lists them: `a, b and c`; of more than `most`, the first and how many more."""
     parts = list(items)
