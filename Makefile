@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-# `demo`, `dashboards` and `bench` are also folders.
+# `dashboards` and `bench` are also folders.
 .PHONY: help run lab demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
 
 help: ## list the targets

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -14,26 +12,32 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
+import httpx
 import psutil
 import pytest
 import yaml
+from chains import PATIENCE, Chains, Step, chains, steps_table
+from fleet import hosts
 from full_snapshot import INFO, SNAPSHOT
+from program import get
 from rich.console import Console
 
 from dashboards.__main__ import DASHBOARDS, FOLDER
-from demo.__main__ import steps_table
-from demo.chains import PATIENCE, Demo, Step, demo
-from demo.fleet import hosts
-from demo.servers import ALERTMANAGER, PROMETHEUS, RULES, MissingError, get, wait
-from demo.shorten import seconds, shorten
 from loadband.metrics import registry
 from loadband.page import Minute
 from loadband.quantities import Progress, Snapshot, Throttling
+from loadband.rebalance import shipped
+from loadband.rebalance.programs import MissingError, wait_for
+from loadband.rebalance.shipped import seconds, shorten
 from loadband.server import Application
 from loadband.serving import Server
 
 Json = dict[str, Any]
-CONFIGURATION = [PROMETHEUS / "prometheus.yml", ALERTMANAGER, *RULES.glob("*.yaml")]
+CONFIGURATION = [
+    shipped.path("prometheus.yml"),
+    shipped.path("alertmanager.yml"),
+    *shipped.path("rules").glob("*.yaml"),
+]
 
 
 @pytest.mark.parametrize("text", ["15s", "1m30s", "250ms", "4h", "2d"])
@@ -59,26 +63,10 @@ def every_rule(document: Json) -> list[Json]:
     return [rule for group in document.get("groups", []) for rule in group["rules"]]
 
 
-def test_without_the_servers_the_demo_says_what_to_install() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "demo"],
-        env={"PATH": "/nowhere"},
-        cwd=RULES.parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("loadband demo: prometheus and alertmanager can't be found: ")
-    assert "apt install prometheus prometheus-alertmanager" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 @pytest.fixture(scope="module")
-def platform() -> Iterator[Demo]:
+def platform() -> Iterator[Chains]:
     try:
-        with demo(lambda _: None) as running:
+        with chains() as running:
             yield running
     except MissingError as error:
         pytest.skip(str(error))
@@ -129,7 +117,7 @@ def in_time(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 @pytest.mark.cpu
-def test_a_band_that_is_raised_is_told_and_told_to_be_over(truth: Truth, platform: Demo, in_time: Any) -> None:
+def test_a_band_that_is_raised_is_told_and_told_to_be_over(truth: Truth, platform: Chains, in_time: Any) -> None:
     steps = platform.hot()
     assert [step.name for step in steps] == ["to pending", "to firing", "to webhook", "to resolved", "to webhook"]
     told = [one for one in platform.servers.receiver.notifications if one.labels["alertname"] == "LoadbandHostHot"]
@@ -138,7 +126,7 @@ def test_a_band_that_is_raised_is_told_and_told_to_be_over(truth: Truth, platfor
     for one in told:
         assert one.receiver == "test-load"
         node = one.labels["node"]
-        labels = {"cluster": "demo", "node": node, "severity": "warning", "test_load": "true"}
+        labels = {"cluster": "test", "node": node, "severity": "warning", "test_load": "true"}
         assert one.labels == {"alertname": "LoadbandHostHot"} | labels
         assert one.annotations["summary"] == f"Host {node} is hot."
         assert one.annotations["runbook_url"].endswith("#loadbandhosthot")
@@ -146,24 +134,24 @@ def test_a_band_that_is_raised_is_told_and_told_to_be_over(truth: Truth, platfor
         assert said
         assert 75 <= float(said[1]) <= 100
         # The hot host and only that, whoever heated it: an outside meter agrees.
-        at, window = one.starts if one.status == "firing" else one.ends, platform.servers.timing.window
+        at, window = one.starts if one.status == "firing" else one.ends, platform.servers.prometheus.window
         busy = truth.busy(hosts()[node], at - window, at)
         assert busy >= 0.65 if one.status == "firing" else busy <= 0.85
     in_time(steps)
 
 
 @pytest.mark.cpu
-def test_a_regulator_that_is_killed_is_told_to_be_down(platform: Demo, in_time: Any) -> None:
+def test_a_regulator_that_is_killed_is_told_to_be_down(platform: Chains, in_time: Any) -> None:
     in_time(platform.killed())
 
 
 @pytest.mark.cpu
-def test_a_regulator_that_is_stopped_is_told_to_be_down(platform: Demo, in_time: Any) -> None:
+def test_a_regulator_that_is_stopped_is_told_to_be_down(platform: Chains, in_time: Any) -> None:
     in_time(platform.stopped())
 
 
 @pytest.mark.cpu
-def test_what_is_saturated_or_yields_is_told_and_nobody_is_blamed_for_nothing(platform: Demo) -> None:
+def test_what_is_saturated_or_yields_is_told_and_nobody_is_blamed_for_nothing(platform: Chains) -> None:
     def told() -> set[tuple[str, str]]:
         return {
             (one.labels["alertname"], one.labels.get("pod", one.labels.get("node", "")))
@@ -172,7 +160,7 @@ def test_what_is_saturated_or_yields_is_told_and_nobody_is_blamed_for_nothing(pl
         }
 
     expected = {("LoadbandSaturated", "saturated"), ("LoadbandYielding", "yielding")}
-    wait(lambda: expected <= told(), 2 * PATIENCE, f"{expected} in what is told")
+    wait_for(lambda: expected <= told(), 2 * PATIENCE, f"{expected} in what is told")
     caused = {
         ("LoadbandHostsUnbalanced", ""),
         ("LoadbandDown", "steady"),
@@ -212,13 +200,13 @@ def scripted() -> Iterator[str]:
 
 
 @pytest.mark.cpu
-def test_every_query_of_the_dashboards_has_data(platform: Demo) -> None:
+def test_every_query_of_the_dashboards_has_data(platform: Chains) -> None:
     """While one regulator holds, one yields, one is saturated and one has a fixed effort."""
     servers = platform.servers
     targets = [(one.address, one.labels) for one in platform.regulators]
     with scripted() as script:
         servers.target([*targets, (script, platform.steady.labels | {"pod": "script"})])
-        wait(lambda: servers.query(f'loadband_cpu_periods_total{{instance="{script}"}} > 30'), PATIENCE, "periods")
+        wait_for(lambda: servers.query(f'loadband_cpu_periods_total{{instance="{script}"}} > 30'), PATIENCE, "periods")
         # What the graphs of a regulator show for each of the three is all; the rest comes with what it is about.
         always = [platform.steady.address, platform.yielding.address, platform.saturated.address]
         special = {
@@ -231,10 +219,10 @@ def test_every_query_of_the_dashboards_has_data(platform: Demo) -> None:
         platform.yielding.stop()
         platform.yielding.start(MIN="6", MAX="11")
         states = {"holding": platform.steady, "yielding": platform.yielding, "saturated": platform.saturated}
-        wait(lambda: all(one.is_in(state) for state, one in states.items()), PATIENCE, f"all of {set(states)}")
+        wait_for(lambda: all(one.is_in(state) for state, one in states.items()), PATIENCE, f"all of {set(states)}")
         again = f'loadband_band_min_ratio{{instance="{platform.yielding.address}"}} == 0.06'
-        wait(lambda: servers.query(again), PATIENCE, "the other band in Prometheus")
-        wait(lambda: alerted(platform, special["ALERTS"]), PATIENCE, "both to have an alert that fires")
+        wait_for(lambda: servers.query(again), PATIENCE, "the other band in Prometheus")
+        wait_for(lambda: alerted(platform, special["ALERTS"]), PATIENCE, "both to have an alert that fires")
         empty = []
         for name in DASHBOARDS:
             board = json.loads((FOLDER / name).read_text())
@@ -252,13 +240,13 @@ def test_every_query_of_the_dashboards_has_data(platform: Demo) -> None:
     assert not empty
 
 
-def alerted(platform: Demo, instances: list[str]) -> bool:
+def alerted(platform: Chains, instances: list[str]) -> bool:
     firing = platform.servers.query('ALERTS{alertstate="firing"}')
     return set(instances) <= {labels.get("instance") for labels, _ in firing}
 
 
 @pytest.mark.cpu
-def test_every_variable_of_the_dashboards_has_values(platform: Demo) -> None:
+def test_every_variable_of_the_dashboards_has_values(platform: Chains) -> None:
     for name in DASHBOARDS:
         for variable in json.loads((FOLDER / name).read_text())["templating"]["list"]:
             if variable["type"] != "query":
@@ -266,10 +254,11 @@ def test_every_variable_of_the_dashboards_has_values(platform: Demo) -> None:
             asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
             assert asked
             selector = urllib.parse.urlencode({"match[]": interpolated(asked[1], "", platform)})
-            series = json.loads(get(f"{platform.servers.url}/api/v1/label/{asked[2]}/values?{selector}"))["data"]
+            url = f"{platform.servers.prometheus.url}/api/v1/label/{asked[2]}/values?{selector}"
+            series = httpx.get(url, trust_env=False).json()["data"]
             expected = {
-                "cluster": ["demo"],
-                "namespace": ["demo"],
+                "cluster": ["test"],
+                "namespace": ["test"],
                 "node": ["node-1", "node-2"],
                 "pod": sorted(one.name for one in platform.regulators),
                 "instance": sorted(one.address for one in platform.regulators),
@@ -277,9 +266,9 @@ def test_every_variable_of_the_dashboards_has_values(platform: Demo) -> None:
             assert set(series) >= set(expected[asked[2]])
 
 
-def interpolated(expression: str, instance: str, platform: Demo) -> str:
+def interpolated(expression: str, instance: str, platform: Chains) -> str:
     """As Grafana does, with everything chosen."""
-    timing = platform.servers.timing
+    timing = platform.servers.prometheus
     values = {"cluster": ".*", "node": ".*", "namespace": ".*", "pod": ".*", "instance": instance}
     # Four scrapes or more, as the graph is wide.
     values |= {"__rate_interval": f"{10 * timing.scrape:g}s", "__range": "30s"}
@@ -288,21 +277,18 @@ def interpolated(expression: str, instance: str, platform: Demo) -> str:
     return text
 
 
-def samples(platform: Demo, expression: str, *, now: bool) -> list[Any]:
+def samples(platform: Chains, expression: str, *, now: bool) -> list[Any]:
     """What a panel gets: numbers, none of them NaN alone."""
     if now:
         return [value for _, value in platform.servers.query(expression) if value == value]  # noqa: PLR0124 - not NaN
-    end = time.time()
-    span = {"query": expression, "start": end - 100, "end": end, "step": platform.servers.timing.scrape}
-    answer = json.loads(get(f"{platform.servers.url}/api/v1/query_range?{urllib.parse.urlencode(span)}"))
-    return [value for series in answer["data"]["result"] for _, value in series["values"] if value != "NaN"]
+    return list(platform.servers.values(expression, 100.0))
 
 
 @pytest.mark.cpu
-def test_every_exposed_series_is_taken(platform: Demo) -> None:
+def test_every_exposed_series_is_taken(platform: Chains) -> None:
     """The real Prometheus asks for OpenMetrics; what we read here is the text format."""
     address = platform.steady.address
-    exposed = get(f"http://{address}/metrics")
+    exposed = get(int(address.rpartition(":")[2]), "/metrics")
     names = {line.split("{")[0].split(" ")[0] for line in exposed.splitlines() if not line.startswith("#")}
     known = {labels["__name__"] for labels, _ in platform.servers.query(f'{{instance="{address}"}}')}
     assert names <= known

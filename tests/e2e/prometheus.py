@@ -23,7 +23,7 @@ from e2e.api import wait
 from e2e.cluster import Cluster
 from program import free_port
 
-from demo.shorten import shorten
+from loadband.rebalance.shipped import shorten
 
 PROGRAM = os.environ.get("PROMETHEUS", "prometheus")
 FASTER = 15

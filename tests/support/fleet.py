@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -12,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo.servers import Labels, MissingError, free_port, get
+from program import get, metric
+
+from loadband.rebalance.programs import MissingError, environment, free_port
 
 LOADBAND = Path(sys.executable).with_name("loadband")
 _PINNED = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execv(sys.argv[2], sys.argv[2:])"
@@ -25,7 +26,7 @@ def hosts() -> dict[str, int]:
         MissingError: we may use less than two CPUs.
     """
     cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:  # noqa: PLR2004 - one host alone can't be unbalanced
+    if len(cpus) < 2:
         raise MissingError("two CPUs are needed, each stands for a host, and this process may use only one")
     return {"node-1": cpus[0], "node-2": cpus[1]}
 
@@ -51,18 +52,18 @@ class Regulator:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def labels(self) -> Labels:
+    def labels(self) -> dict[str, str]:
         """What a scraper attaches, as it would in a cluster."""
-        return {"cluster": "demo", "node": self.node, "namespace": "demo", "pod": self.name}
+        return {"cluster": "test", "node": self.node, "namespace": "test", "pod": self.name}
 
     def start(self, **settings: str) -> None:
         """Start it, with some settings changed for good."""
         self._settings |= settings
         own = {"LOADBAND_SCOPE": "cpuset", "LOADBAND_LISTEN": self.address, "LOADBAND_LOG_LEVEL": "error"}
         own |= {f"LOADBAND_{name}": value for name, value in self._settings.items()}
-        self._process = subprocess.Popen(  # noqa: S603 - ours
+        self._process = subprocess.Popen(
             [sys.executable, "-c", _PINNED, str(self._cpu), str(LOADBAND)],
-            env=_environment() | self._control | own,
+            env=environment() | self._control | own,
             stdout=subprocess.DEVNULL,
         )
 
@@ -73,9 +74,9 @@ class Regulator:
             subprocess.CalledProcessError: it didn't take it.
         """
         url = f"http://{self._control['LOADBAND_CONTROL_LISTEN']}"
-        subprocess.run(  # noqa: S603 - ours
+        subprocess.run(
             [str(LOADBAND), "set", *map(str, band), "--url", url],
-            env=_environment() | self._control,
+            env=environment() | self._control,
             stdout=subprocess.DEVNULL,
             check=True,
         )
@@ -104,8 +105,10 @@ class Regulator:
         Raises:
             OSError: it doesn't answer.
         """
-        found = re.search(rf"^{re.escape(name)} (\S+)$", get(f"http://{self.address}/metrics", 1.0), re.MULTILINE)
-        return float(found[1]) if found else None
+        try:
+            return metric(get(int(self.address.rpartition(":")[2]), "/metrics", 1.0), name)
+        except LookupError:
+            return None
 
     def is_in(self, state: str) -> bool:
         """Whether that is its verdict now.
@@ -114,11 +117,6 @@ class Regulator:
             OSError: it doesn't answer.
         """
         return self.metric(f'loadband_state{{state="{state}"}}') == 1
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without any setting that it may hold."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("LOADBAND_")}
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from demo.fleet import Regulator, hosts, running
-from demo.servers import Notification, Servers, instant, wait
+from fleet import Regulator, hosts, running
+from rich.table import Table
+from watched import Notification, Servers
+
+from loadband.rebalance.programs import wait_for
 
 FACTOR = 15.0
 """How many times faster than shipped: a scrape a second instead of every 15."""
@@ -48,17 +50,15 @@ class Step:
         return self.took < self.at_least - SLACK
 
 
-class Demo:
+class Chains:
     """Two hosts with some regulators each, watched by the real servers.
 
     Args:
         folder: empty; all that the servers write is in it.
-        tell: is told each step when it is done.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[Step], None]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.servers = Servers(folder, FACTOR)
-        self._tell = tell
         nodes = hosts()
         first, second = nodes.items()
         self.raised = Regulator("raised", *first, MIN=str(LOW[0]), MAX=str(LOW[1]))
@@ -68,8 +68,6 @@ class Demo:
         self.saturated = Regulator("saturated", *second, MIN="75", MAX="85", MAX_EFFORT="0.05")
         self.fixed = Regulator("fixed", *second, EFFORT="50m", DURATION="1h")
         self.regulators = (self.raised, self.steady, self.yielding, self.saturated, self.fixed)
-        self.doing = "starting"
-        """What goes on, for people."""
 
     @property
     def hot_from(self) -> float:
@@ -85,35 +83,27 @@ class Demo:
             TimeoutError: something doesn't get there.
         """
         with self.servers.open(), running(self.regulators):
-            self.doing = "waiting until all regulators are scraped and do what they are there for"
             self.servers.target([(one.address, one.labels) for one in self.regulators])
-            wait(lambda: self.raised.is_in("holding"), PATIENCE, "the first host to be in its band")
-            wait(lambda: self.steady.is_in("holding"), PATIENCE, "the second host to be in its band")
-            wait(lambda: self.yielding.is_in("yielding"), PATIENCE, "a regulator to yield")
-            wait(lambda: self.saturated.is_in("saturated"), PATIENCE, "a regulator to be saturated")
-            wait(lambda: len(self.servers.query("loadband_build_info")) == len(self.regulators), PATIENCE, "scrapes")
-            wait(self._is_calm, PATIENCE, "both hosts to be recorded, and nobody to be hot")
+            wait_for(lambda: self.raised.is_in("holding"), PATIENCE, "the first host to be in its band")
+            wait_for(lambda: self.steady.is_in("holding"), PATIENCE, "the second host to be in its band")
+            wait_for(lambda: self.yielding.is_in("yielding"), PATIENCE, "a regulator to yield")
+            wait_for(lambda: self.saturated.is_in("saturated"), PATIENCE, "a regulator to be saturated")
+            count = len(self.regulators)
+            wait_for(lambda: len(self.servers.query("loadband_build_info")) == count, PATIENCE, "scrapes")
+            wait_for(self._is_calm, PATIENCE, "both hosts to be recorded, and nobody to be hot")
             yield
 
     def _is_calm(self) -> bool:
         """Whether a whole window of each host is recorded, and none is hot."""
-        timing = self.servers.timing
-        samples = int(timing.window / timing.evaluation) - 1
-        span = f"{round(1000 * timing.window)}ms"
+        server = self.servers.prometheus
+        samples = int(server.window / server.evaluation) - 1
+        span = f"{round(1000 * server.window)}ms"
         recorded = self.servers.query(f"count_over_time(node:loadband_host_cpu:ratio[{span}]) >= {samples}")
         return len(recorded) == len(hosts()) and not self._active("LoadbandHostHot", {})
 
-    def run(self) -> list[Step]:
-        """All chains, one after the other.
-
-        Raises:
-            TimeoutError: a step never came.
-        """
-        return [*self.hot(), *self.killed(), *self.stopped()]
-
     def hot(self) -> list[Step]:
         """A band is raised above the threshold for hot hosts, and lowered again."""
-        timing, labels = self.servers.timing, {"node": self.raised.node}
+        timing, labels = self.servers.prometheus, {"node": self.raised.node}
         threshold = self.hot_from
         # How much of the window at least has to be of the new load until its mean crosses the threshold.
         up = (threshold - LOW[1] / 100) / (1 - LOW[1] / 100)
@@ -139,9 +129,9 @@ class Demo:
         def start() -> None:
             self.steady.stop()
             self.steady.start()
-            wait(lambda: self.steady.metric("loadband_cycles_total"), PATIENCE, "the regulator to answer again")
+            wait_for(lambda: self.steady.metric("loadband_cycles_total"), PATIENCE, "the regulator to answer again")
 
-        timing = self.servers.timing
+        timing = self.servers.prometheus
         return self._chain(
             "killed",
             "LoadbandDown",
@@ -154,7 +144,7 @@ class Demo:
 
     def stopped(self) -> list[Step]:
         """A regulator is stopped with SIGSTOP, so that it doesn't answer, and continued."""
-        timing = self.servers.timing
+        timing = self.servers.prometheus
         # Not the one that was killed: Alertmanager keeps a group for half a minute after its last alert, and what joins
         # it meanwhile waits for a group_interval. Prometheus gives a scrape no longer than until the next one.
         return self._chain(
@@ -175,9 +165,9 @@ class Demo:
             taken = regulator.metric("loadband_band_max_ratio") == band[1] / 100
             return taken and regulator.metric("loadband_in_band") == 1
 
-        wait(held, PATIENCE, f"the band of {band} to be held")
+        wait_for(held, PATIENCE, f"the band of {band} to be held")
 
-    def _chain(  # noqa: PLR0913 - a chain has two ends
+    def _chain(
         self,
         chain: str,
         alert: str,
@@ -199,44 +189,35 @@ class Demo:
             pending: from when the cause is there until it is noticed: the least and the most seconds, and why so many.
             resolved: from when the cause is gone, likewise.
         """
-        timing, steps = self.servers.timing, list[Step]()
+        timing, notifies, steps = self.servers.prometheus, self.servers.alertmanager, list[Step]()
 
         def step(name: str, took: float, bounds: tuple[float, float, str]) -> None:
             at_least, at_most, allowed = bounds
             steps.append(Step(chain, name, took, max(at_least, 0.0), at_most, allowed))
-            self._tell(steps[-1])
 
-        self.doing = f"{chain}: bringing it about"
         asked = time.time()
         begin()
         there = time.time()
-        self.doing = f"{chain}: waiting for {alert}"
-        seen = wait(lambda: self._active(alert, labels), pending[1] + PATIENCE, f"{alert} to be pending")
+        seen = wait_for(lambda: self._active(alert, labels), pending[1] + PATIENCE, f"{alert} to be pending")
         step("to pending", seen - there, (pending[0] - (there - asked), *pending[1:]))
-        hold = timing.holds[alert]
-        told = wait(lambda: self._told(alert, labels, "firing", asked), hold + PATIENCE, f"{alert} to be notified")
+        hold = timing.hold(alert)
+        told = wait_for(lambda: self._told(alert, labels, "firing", asked), hold + PATIENCE, f"{alert} to be notified")
         step("to firing", told.starts - seen, (hold, hold + timing.evaluation, "for + evaluation"))
-        step("to webhook", told.at - told.starts, (0.0, timing.group_wait, "group_wait"))
-        self.doing = f"{chain}: ending it"
+        step("to webhook", told.at - told.starts, (0.0, notifies.group_wait, "group_wait"))
         asked = time.time()
         end()
         gone = time.time()
-        self.doing = f"{chain}: waiting for {alert} to be resolved"
-        limit = resolved[1] + timing.group_interval + PATIENCE
-        over = wait(lambda: self._told(alert, labels, "resolved", asked), limit, f"{alert} to be resolved")
+        limit = resolved[1] + notifies.group_interval + PATIENCE
+        over = wait_for(lambda: self._told(alert, labels, "resolved", asked), limit, f"{alert} to be resolved")
         step("to resolved", over.ends - gone, (resolved[0] - (gone - asked), *resolved[1:]))
-        step("to webhook", over.at - over.ends, (0.0, timing.group_interval, "group_interval"))
-        self.doing = "done"
+        step("to webhook", over.at - over.ends, (0.0, notifies.group_interval, "group_interval"))
         return steps
 
     def _active(self, alert: str, labels: dict[str, str]) -> float | None:
         """Since when such an alert is pending or firing in Prometheus; None where none is."""
-        found: list[Any] = [
-            one
-            for one in self.servers.alerts()
-            if one["labels"]["alertname"] == alert and labels.items() <= one["labels"].items()
-        ]
-        return min((instant(one["activeAt"]) for one in found), default=None)
+        found = self.servers.client.alerts()
+        named = (one for one in found if one.name == alert and labels.items() <= one.labels.items())
+        return min((one.since for one in named), default=None)
 
     def _told(self, alert: str, labels: dict[str, str], status: str, since: float) -> Notification | None:
         """The first such notification since a time."""
@@ -248,9 +229,21 @@ class Demo:
 
 
 @contextmanager
-def demo(tell: Callable[[Step], None]) -> Iterator[Demo]:
+def chains() -> Iterator[Chains]:
     """Everything running, in a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="loadband-demo-") as folder:
-        made = Demo(Path(folder), tell)
+    with tempfile.TemporaryDirectory(prefix="loadband-chains-") as folder:
+        made = Chains(Path(folder))
         with made.open():
             yield made
+
+
+def steps_table(steps: list[Step]) -> Table:
+    """What took how long, and how long it may have taken."""
+    table = Table(title=f"Seconds from step to step, {FACTOR:g} times faster than shipped", title_justify="left")
+    for column in ("chain", "step", "took", "allowed", "made of", ""):
+        table.add_column(column)
+    for step in steps:
+        verdict = "late" if step.late else "too early" if step.early else "in time"
+        allowed = f"{step.at_least:.2f} .. {step.at_most:.2f}"
+        table.add_row(step.chain, step.name, f"{step.took:.2f}", allowed, step.allowed, verdict)
+    return table
