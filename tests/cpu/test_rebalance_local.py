@@ -156,11 +156,18 @@ def test_samples_count_slices_and_own_programs_where_they_are() -> None:
 def test_moves_that_cannot_be_are_refused_and_recorded() -> None:
     with local() as stage:
         stage.platform.make("s1", "a", 0.05)
-        for name, host, why in [("s2", "b", "no slice s2"), ("s1", "c", "no host c"), ("s1", "a", "on a already")]:
+        stage.platform.make("n1", "a", 0.05, movable=False)
+        assert [one.name for one in stage.platform.view().slices] == ["s1"]
+        for name, host, why in [
+            ("s2", "b", "no slice s2"),
+            ("n1", "b", "n1 is a neighbour"),
+            ("s1", "c", "no host c"),
+            ("s1", "a", "on a already"),
+        ]:
             with pytest.raises(MoveRefusedError, match=why):
                 stage.platform.move(name, host, by="test", reason="why not")
         stage.go(0.1)
-        assert stage.moves() == 3 * [(MoveState.ASKED, "test"), (MoveState.FAILED, "test")]
+        assert stage.moves() == 4 * [(MoveState.ASKED, "test"), (MoveState.FAILED, "test")]
         with pytest.raises(PlatformError, match="there is a slice s1 already"):
             stage.platform.make("s1", "a", 0.05)
         with pytest.raises(PlatformError, match="no host c"):

@@ -64,6 +64,7 @@ class Clocks:
 class _Slice:
     host: str
     cpus: float
+    movable: bool = True
     used: float = 0.0
 
 
@@ -100,8 +101,8 @@ class Machine:
     def targets(self) -> Sequence[Target]:
         return [Target("127.0.0.1:1", {"node": name}) for name in self._names]
 
-    def make(self, name: str, host: str, cpus: float) -> None:
-        self._slices[name] = _Slice(host, cpus)
+    def make(self, name: str, host: str, cpus: float, *, movable: bool = True) -> None:
+        self._slices[name] = _Slice(host, cpus, movable)
         self._tell(name)
 
     def ask(self, name: str, cpus: float) -> None:
@@ -126,7 +127,8 @@ class Machine:
         move, one = f"move-{self._moves}", self._slices.get(name)
         source = one.host if one else ""
         states = [MoveState.ASKED, MoveState.ACCEPTED, MoveState.DONE]
-        if one is None or destination not in self._names:
+        refused = one is None or not one.movable or destination not in self._names
+        if refused:
             states = [MoveState.ASKED, MoveState.FAILED]
         self._events += [
             Move(
@@ -141,7 +143,7 @@ class Machine:
             )
             for state in states
         ]
-        if one is None or destination not in self._names:
+        if one is None or refused:
             raise MoveRefusedError("there is no such slice or host")
         one.host = destination
         return move
@@ -150,7 +152,7 @@ class Machine:
         return View(
             self._clocks.wall(),
             tuple(HostView(name, 1.0, self.utilization(name)) for name in self._names),
-            tuple(SliceView(name, one.host, one.cpus) for name, one in self._slices.items()),
+            tuple(SliceView(name, one.host, one.cpus) for name, one in self._slices.items() if one.movable),
         )
 
     def utilization(self, host: str) -> float:

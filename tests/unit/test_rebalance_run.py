@@ -26,7 +26,7 @@ from loadband.rebalance.events import (
     Slice,
     Trouble,
 )
-from loadband.rebalance.platforms import PlatformError
+from loadband.rebalance.platforms import MoveRefusedError, PlatformError
 from loadband.rebalance.rebalancers import Context, RebalancerError
 from loadband.rebalance.run import READY_SECONDS, TICK, Cast, Change, Conductor, Put, Result, Script
 
@@ -115,6 +115,27 @@ def test_the_overload_is_made_when_it_is_due_and_taken_away_again() -> None:
     ]
     due = [overload, overload + 5, recovery, recovery]
     assert [each.at - EPOCH for each in changes] == pytest.approx(due, abs=TICK)
+
+
+def test_a_neighbour_loads_its_host_and_nobody_sees_or_moves_it() -> None:
+    class Curious(Idler):
+        """Looks at all slices, and tries to move the neighbour."""
+
+        def step(self, now: float) -> None:
+            super().step(now)
+            assert self.context
+            seen.update(one.name for one in self.context.actuator.view().slices)
+            with pytest.raises(MoveRefusedError):
+                self.context.actuator.move("n-1", "b", by="idler", reason="to try")
+
+    seen = set[str]()
+    slices = [Put("a-1", "a", 0.3), Put("n-1", "a", 0.2, movable=False)]
+    overload = [Change(0, "n-2", 0.3, "a", movable=False)]
+    stage = Stage(replace(SCRIPT, slices=slices, overload=overload), Curious())
+    assert stage.run().reason is EndReason.COMPLETE
+    assert stage.of(Disturbance) == []
+    assert seen == {"a-1"}
+    assert {event.name for event in stage.of(Slice)} == {"a-1", "n-1", "n-2"}
 
 
 def test_the_recovery_ends_when_the_alert_has_resolved_and_at_the_latest_in_time() -> None:

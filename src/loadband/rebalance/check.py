@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from rich.text import Text
 from loadband.commands import ArgumentParser, say, show
 from loadband.document import DocumentError, read_text
 from loadband.exits import Exit
-from loadband.rebalance import recording, scenario, shipped
+from loadband.rebalance import recording, scenario, scenario_file, shipped
 from loadband.rebalance.report import document
-from loadband.rebalance.scenario import MAX_BYTES, Addition, Scenario
+from loadband.rebalance.scenario import Addition, Raise, Scenario, Slices
 
 HEIGHT = 14
 """Rows of the plot."""
@@ -40,12 +41,12 @@ def load(name: str) -> Scenario:
             names = ", ".join(sorted(file.stem for file in shipped.path("scenarios").glob("*.toml")))
             raise DocumentError([f"{name}: neither a file that ends in .toml nor a shipped scenario: {names}"])
     try:
-        document = read_text(path, MAX_BYTES)
+        document = read_text(path, scenario_file.MAX_BYTES)
     except OSError as error:
         raise DocumentError([f"{path}: cannot be read: {error.strerror}"]) from error
     except ValueError as error:
         raise DocumentError([f"{path}: cannot be read: {error}"]) from error
-    return scenario.parse(document, str(path))
+    return scenario_file.parse(document, str(path))
 
 
 def check(words: Sequence[str]) -> int:
@@ -76,7 +77,7 @@ def schema(words: Sequence[str]) -> int:
     Args:
         words: those after `loadband rebalance schema`.
     """
-    schemas = {"scenario": scenario.schema, "recording": recording.schema, "result": document.schema}
+    schemas = {"scenario": scenario_file.schema, "recording": recording.schema, "result": document.schema}
     parser = ArgumentParser(
         prog="loadband rebalance schema",
         description="Prints the JSON Schema of a scenario (as an editor of TOML wants it), of a recording's line, or "
@@ -88,12 +89,15 @@ def schema(words: Sequence[str]) -> int:
 
 def draw(loaded: Scenario, console: Console) -> None:
     """Print what a scenario does: a sentence, the hosts, the slices, the overload, and what is expected."""
-    console.print(f"{loaded.name}: {loaded.proves}", highlight=False, markup=False)
+    console.print(": ".join(filter(None, (loaded.name, loaded.proves))), highlight=False, markup=False)
     console.print()
     console.print(_slices(loaded))
     console.print()
     console.print(_rules(loaded))
     console.print()
+    for remark in scenario.remarks(loaded):
+        console.print(Text(f"Note: {remark}.", style="yellow"))
+        console.print()
     lines = _lines(loaded)
     legend = Text("Utilization asked of each host if nothing moves, percent, from the begin of the overload (s):")
     for name, colour in zip(lines, COLOURS, strict=False):
@@ -105,10 +109,10 @@ def draw(loaded: Scenario, console: Console) -> None:
 def _slices(loaded: Scenario) -> Table:
     table = _table("when", "slices", "where", "what each burns")
     for group in loaded.slices:
-        table.add_row("from the start", f"{group.count} {group.name}", _where(group.on), f"{100 * group.size:.4g} %")
+        table.add_row("from the start", f"{group.count} {group.name}", _where(group.on), _each(group))
     for part in loaded.overload:
         when = f"overload + {part.after:g} s"
-        what = f"{100 * part.size:.4g} %"
+        what = _each(part)
         if part.over:
             what += f", growing to it for {part.over:g} s"
         if part.lasts is not None:
@@ -116,6 +120,12 @@ def _slices(loaded: Scenario) -> Table:
         slices = f"{part.count} more, {part.name}" if isinstance(part, Addition) else f"each {part.name}"
         table.add_row(when, slices, _where(part.on), what)
     return table
+
+
+def _each(slices: Slices | Addition | Raise) -> str:
+    """What each of some slices burns."""
+    fixed = not isinstance(slices, Raise) and not slices.movable
+    return f"{100 * slices.size:.4g} %{', not to be moved' if fixed else ''}"
 
 
 def _where(on: str) -> str:
@@ -132,6 +142,7 @@ def _rules(loaded: Scenario) -> Table:
         ("alert", f"{loaded.alert}; rules {loaded.faster:g} times faster than shipped"),
         ("hot", f"from {100 * loaded.hot:g} %, mean of {loaded.plan().window:g} s"),
         ("balance", f"{loaded.imbalance} <= {loaded.theta:g} for {loaded.hold:g} s"),
+        ("moving", _moving(loaded)),
         ("rebalancer", f"{loaded.rebalancer}, unless the command line names another"),
         *((f"limit: {name}", limit) for name, limit in loaded.limits.items()),
     ]
@@ -140,10 +151,24 @@ def _rules(loaded: Scenario) -> Table:
     return table
 
 
+def _moving(loaded: Scenario) -> str:
+    """What moving slices could do."""
+    seen = scenario.outlook(loaded)
+    measure, worst = loaded.imbalance, f"{seen.before:.3g} at {seen.after:g} s"
+    if not seen.before > loaded.theta:
+        return f"{measure} {worst} at worst: nothing to balance"
+    if not seen.moves:
+        return f"no single move lowers the {measure}, {worst}"
+    moved = Counter(name.rsplit("-", 2)[0] for name, _ in seen.moves)
+    groups = ", ".join(f"{count} {name}" for name, count in moved.items())
+    moves = "1 move lowers" if len(seen.moves) == 1 else f"{len(seen.moves)} moves lower"
+    return f"{moves} the {measure}, {worst}, to {seen.left:.3g}: {groups}"
+
+
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in titles:
-        table.add_column(title, no_wrap=title != "value")
+        table.add_column(title, overflow="fold")
     return table
 
 
@@ -167,6 +192,11 @@ def _plot(loaded: Scenario, lines: Mapping[str, Sequence[float]], width: int) ->
     figure.plot_size(width, HEIGHT)
     figure.ruler("y").lim(0, 100).ticks([0, 25, 50, 75, 100])
     figure.ruler("x").lim(min(starts), end)
+    hot = figure.signal(
+        [min(starts), end], [100 * loaded.hot] * 2, marker=plotext.marker(".", pixel=plotext.pixel("gray"))
+    )
+    hot.lines()
+    figure.draw(hot)
     for values, colour in zip(lines.values(), COLOURS, strict=False):
         # A staircase: each value stands until the next one begins.
         times = [at for pair in zip(starts, [*starts[1:], end], strict=True) for at in pair]

@@ -53,6 +53,8 @@ class Put:
     name: str
     host: str
     cpus: float
+    movable: bool = True
+    """See `Platform.make`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Change:
     cpus: float
     host: str
     """Where it is put, if it comes."""
+    movable: bool = True
+    """See `Platform.make`; counts if it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +365,7 @@ class Conductor:
         platform.watch(self._monitoring.programs())
         self._stage("starting the slices", None)
         for put in script.slices:
-            platform.make(put.name, put.host, put.cpus)
+            platform.make(put.name, put.host, put.cpus, movable=put.movable)
         self._until_ready()
         self._undos.push("the rebalancer", self._rebalancer.stop)
         self._rebalancer.start(Context(run=run, plan=script.plan, actuator=platform, prometheus=self._monitoring.url))
@@ -428,7 +432,7 @@ class Conductor:
             if change.name in there:
                 self._platform.ask(change.name, change.cpus)
             else:
-                self._platform.make(change.name, change.host, change.cpus)
+                self._platform.make(change.name, change.host, change.cpus, movable=change.movable)
                 there.add(change.name)
         until = self._time.monotonic() + MADE_SECONDS
         while self._platform.pending() and self._time.monotonic() < min(until, began + self._script.plan.watch):

@@ -1,7 +1,7 @@
 """Scenarios: which hosts and slices there are, how the overload comes about, and what is expected of the platform.
 
-A scenario is TOML; docs/rebalance/scenarios.md describes the format key by key. `parse` reads one, with every mistake
-reported at once. `script` turns it into what the conductor does, on the hosts of a platform. Everything here is pure.
+`scenario_file.parse` reads one. `script` turns it into what the conductor does, on the hosts of a platform; `outlook`
+says what moving slices could do about the overload. Everything here is pure.
 
 A scenario suits every platform: sizes are shares of a host, and durations of the monitoring are those that loadband
 ships, divided by `faster`.
@@ -10,33 +10,23 @@ ships, divided by `faster`.
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import PurePath
-from typing import Any, Literal
+from itertools import groupby
 
-from loadband.document import DocumentError, Table, number, one_of, text
-from loadband.document import parse as parse_document
 from loadband.rebalance.events import Expectation, Host, Imbalance, Plan
-from loadband.rebalance.figures import DEFINITIONS
 from loadband.rebalance.run import Change, Put, Script
-from loadband.rebalance.verdict import parse_limit
-from loadband.units import PERCENT, TIME, Number, Unit, listed
+from loadband.rebalance.timeline import imbalance_of
 
-MAX_NAME = 40
-MAX_BYTES = 1 << 20
-"""Of a scenario's file."""
 RAMP_STEP = 2.0
-"""Seconds from one size of a growing slice to the next."""
+"""Seconds from one size of a growing slice to the next, at least."""
+RAMP_STEPS = 60
+"""Sizes that a growing slice takes, at most."""
 SHIPPED_WINDOW = 120.0
 """Over how long the shipped rules average a host's utilization, seconds; a test holds it against them."""
 
-Where = Literal["hot", "cool", "each"]
-"""The hosts that are overloaded on purpose, the others, or all; any other word names one host."""
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
+PLACES = ("hot", "cool", "each")
+"""The hosts that are overloaded on purpose, the others, or all. Where slices are is one of these words or a host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +36,13 @@ class Slices:
     name: str
     """`resident` makes resident-1, resident-2 ..."""
     on: str
-    """See `Where`."""
+    """See `PLACES`."""
     count: int
     """On each of these hosts."""
     size: float
     """What each burns, a ratio of its host."""
+    movable: bool
+    """Whether a rebalancer may move them; if not, they are neighbours that it only sees as load of their host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +53,14 @@ class Addition:
     on: str
     count: int
     size: float
+    movable: bool
+    """As in `Slices`."""
     after: float
     """Seconds after the overload began."""
     over: float
     """Seconds in which they grow to their size; 0: at once."""
     lasts: float | None
-    """Seconds after which they burn nothing any more; None: to the end."""
+    """Seconds after `after` when they stop burning; None: they don't."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +74,7 @@ class Raise:
     after: float
     over: float
     lasts: float | None
-    """Seconds after which they burn again what they did."""
+    """Seconds after `after` when they burn again what they did before; None: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,252 +130,36 @@ class Scenario:
         )
 
 
-def _name(value: Any) -> str:
-    """A value parser for a name that every platform takes: an RFC 1123 label."""
-    given = text(MAX_NAME)(value)
-    if not _NAME.fullmatch(given):
-        raise ValueError("must be lower-case letters, digits and dashes, and begin and end with a letter or digit")
-    return given
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key of a scenario: its default and what it may be."""
-
-    name: str
-    parser: Callable[[Any], Any]
-    default: Any
-    """In inside units; None: a default that depends on others, which `help` states, or none at all."""
-    allowed: str
-    help: str
-    json: Mapping[str, Any]
-    """What JSON Schema says of its value."""
-
-
-_SIZE = Number(PERCENT, "0.1", "100")
-_RATIO = Unit("ratio", {"": "1", "%": "0.01"})
-_SECONDS = Number(TIME, "0", "24h")
-_SOME_SECONDS = Number(TIME, "100ms", "24h")
-_COUNT = Unit("count", {"": "1"})
-_FACTOR = Unit("factor", {"": "1"})
-
-
-def _key(name: str, parser: Number, default: Any, explained: str) -> Key:
-    kind = "integer" if parser.whole else "number"
-    return Key(name, number(parser), default, parser.allowed, explained, {"type": [kind, "string"]})
-
-
-def _word(name: str, words: Sequence[str], default: str, explained: str) -> Key:
-    return Key(name, one_of(*words), default, listed(*words), explained, {"enum": [str(word) for word in words]})
-
-
-def _label(name: str, default: str | None, explained: str) -> Key:
-    allowed = f"1..{MAX_NAME} lower-case letters, digits and dashes"
-    return Key(name, _name, default, allowed, explained, {"type": "string", "pattern": f"^{_NAME.pattern}$"})
-
-
-def _words_key(name: str, most: int, default: str, explained: str) -> Key:
-    return Key(name, text(most), default, f"1..{most} characters", explained, {"type": "string", "maxLength": most})
-
-
-TOP = (
-    _label("name", None, "The scenario's name; by default the file's."),
-    _words_key("proves", 200, "", "What a run of it proves, one sentence."),
-    _word("expect", list(Expectation), Expectation.BALANCE, "What is expected of the platform."),
-    _label("rebalancer", "mover", "The rebalancer that is used if the command line names none."),
-    _words_key("alert", 200, "LoadbandHostHot", "The name of the alert that is awaited."),
-    _key("hot", _SIZE, 0.75, "The hot threshold: a host at or above it is hot."),
-    _word("imbalance", list(Imbalance), Imbalance.SPREAD, "The measure of imbalance that decides."),
-    _key("theta", Number(_RATIO, "0", "100"), 0.25, "Balance is an imbalance of at most this."),
-    _key("hold", _SOME_SECONDS, 10.0, "H: balance and relief count only if they last that long."),
-    _key("settle", _SOME_SECONDS, 2.0, "W: the overload counts from when it lasts that long."),
-    _key("return_within", _SECONDS, 60.0, "C: a move back to a host that was left within C is thrash."),
-    _key("faster", Number(_FACTOR, "1", "30"), 15.0, "By how much shipped rules and configurations are shortened."),
-    _key("sample", Number(TIME, "100ms", "1m"), 0.5, "From one sample of a host to the next."),
-    _key("fail_moves", Number(_COUNT, "0", "100", whole=True), 0, "How many moves fail before the first succeeds."),
-    _key("repeats", Number(_COUNT, "1", "100", whole=True), 1, "How often the scenario is run."),
-    _key("seed", Number(_COUNT, "0", "1000000", whole=True), 0, "Of whatever is drawn by chance."),
-)
-HOSTS = (
-    _key("count", Number(_COUNT, "1", "1000", whole=True), 2, "How many hosts take part: host-1, host-2 ..."),
-    _key("hot", Number(_COUNT, "0", "1000", whole=True), 1, "How many of them, the first ones, are overloaded."),
-)
-PHASES = (
-    _key("baseline", _SECONDS, 5.0, "How long the platform is watched before the overload."),
-    _key("watch", _SOME_SECONDS, 60.0, "How long it is watched from the begin of the overload."),
-    _key("recovery", _SECONDS, 20.0, "How long the alert may take to resolve after that."),
-)
-SLICES = (
-    _label("name", "resident", "The slices are called by this and a number."),
-    _label("on", "each", "Where: on the hot hosts, the cool ones, on each, or on the host of that name."),
-    _key("count", Number(_COUNT, "1", "1000", whole=True), 1, "How many, on each of these hosts."),
-    _key("size", _SIZE, 0.2, "What each burns, as a share of its host."),
-)
-OVERLOAD = (
-    _label("add", None, "Slices come, called by this and a number."),
-    _label("raise", None, "The slices of that name, which are there, burn another amount."),
-    _label("on", "hot", "Where: on the hot hosts, the cool ones, on each, or on the host of that name."),
-    _key("count", Number(_COUNT, "1", "1000", whole=True), 1, "With add: how many, on each of these hosts."),
-    _key("size", _SIZE, 0.2, "What each burns then, as a share of its host."),
-    _key("after", _SECONDS, 0.0, "When, from the begin of the overload."),
-    _key("over", _SECONDS, 0.0, "In which time they get to that size, step by step; 0: at once."),
-    _key("lasts", _SOME_SECONDS, None, "After which time they burn again what they did; by default never."),
-)
-LIMITED = tuple(DEFINITIONS)
-"""The figures that may have a limit."""
-TABLES: Mapping[str, Sequence[Key]] = {
-    "": TOP,
-    "hosts": HOSTS,
-    "phases": PHASES,
-    "slices": SLICES,
-    "overload": OVERLOAD,
-}
-"""All keys but those of `limits`, by table; the top of the document has no name."""
-ARRAYS = frozenset({"slices", "overload"})
-"""The tables that may stand several times, each under `[[name]]`."""
-
-
-def parse(document: str, file: str) -> Scenario:
-    """Read a scenario.
+def places(hosts: Sequence[str], hot: Sequence[str], on: str) -> tuple[str, ...]:
+    """The hosts that a word names.
 
     Args:
-        document: TOML.
-        file: its name, for the messages and for a scenario without a name.
-
-    Raises:
-        DocumentError: with all that is wrong.
+        hosts: all of them.
+        hot: those of them that are overloaded on purpose.
+        on: one of `PLACES`, or a host's name.
     """
-    top = parse_document(document, file, "the scenario")
-    values = _take(top, TOP)
-    if "name" not in top:
-        stem = re.sub(r"[^a-z0-9]+", "-", PurePath(file).stem.lower()).strip("-")[:MAX_NAME]
-        values["name"] = stem or "scenario"
-    inside = top.table("hosts")
-    counts = _take(inside, HOSTS)
-    if inside.good("count", "hot") and counts["hot"] > counts["count"]:
-        inside.refuse("hot", f"must be at most count, which is {counts['count']}")
-    names = tuple(f"host-{number}" for number in range(1, counts["count"] + 1))
-    hot_hosts = names[: counts["hot"]]
-    groups = tuple(_slices(table, names) for table in top.tables("slices", least=0, most=64))
-    parts = tuple(
-        part
-        for table in top.tables("overload", least=0, most=64)
-        if (part := _overload(table, names, {group.name for group in groups})) is not None
-    )
-    phases = _take(top.table("phases"), PHASES)
-    limits = _limits(top.table("limits"))
-    top.check()
-    scenario = Scenario(
-        hosts=names, hot_hosts=hot_hosts, slices=groups, overload=parts, limits=limits, **values, **phases
-    )
-    _check_whole(scenario, file)
-    return scenario
+    match on:
+        case "each":
+            return tuple(hosts)
+        case "hot":
+            return tuple(hot)
+        case "cool":
+            return tuple(host for host in hosts if host not in hot)
+    return (on,)
 
 
-def _check_whole(scenario: Scenario, file: str) -> None:
-    """Refuse what no single key is to blame for.
+def _at(scenario: Scenario, on: str) -> tuple[str, ...]:
+    return places(scenario.hosts, scenario.hot_hosts, on)
 
-    Raises:
-        DocumentError: with all of it.
-    """
-    problems = []
-    most: dict[str, tuple[float, float]] = {}
-    for after, sums in asked(scenario):
-        for host, size in sums.items():
-            if size > max(most.get(host, (0.0, 1.0))[1], 1.0):
-                most[host] = after, size
-    problems += [
-        f"{file}: {host} is asked for {100 * size:.4g} % of itself, {after:g} s after the overload began: at most 100 %"
-        for host, (after, size) in most.items()
+
+def start(scenario: Scenario) -> list[Put]:
+    """The slices that are there from the start, with sizes as shares of a host."""
+    return [
+        Put(name, host, group.size, group.movable)
+        for group in scenario.slices
+        for host in _at(scenario, group.on)
+        for name in _names(group.name, host, group.count)
     ]
-    late = [change.after for change in changes(scenario) if change.after > scenario.watch]
-    if late:
-        problems.append(f"{file}: the overload changes {max(late):g} s after it began, and the watch ends before that")
-    if scenario.expect is Expectation.BALANCE and not scenario.hot_hosts:
-        problems.append(f"{file}: expect = 'balance' needs a hot host: [hosts] hot is 0")
-    if problems:
-        raise DocumentError(problems)
-
-
-def _take(table: Table, keys: Sequence[Key]) -> dict[str, Any]:
-    return {key.name: table.take(key.name, key.parser, key.default) for key in keys}
-
-
-def _slices(table: Table, hosts: Sequence[str]) -> Slices:
-    values = _take(table, SLICES)
-    _check_place(table, values["on"], hosts)
-    return Slices(**values)
-
-
-def _check_place(table: Table, on: str, hosts: Sequence[str]) -> None:
-    if table.good("on") and on not in {"hot", "cool", "each", *hosts}:
-        table.refuse("on", f"must be hot, cool, each or one of the hosts, {hosts[0]}..{hosts[-1]}")
-
-
-def _overload(table: Table, hosts: Sequence[str], known: set[str]) -> Addition | Raise | None:
-    values = _take(table, OVERLOAD)
-    _check_place(table, values["on"], hosts)
-    add, raised = values.pop("add"), values.pop("raise")
-    if not table.good("add", "raise"):
-        return None
-    if (add is None) == (raised is None):
-        table.refuse("add" if add is not None else "raise", "must stand there without the other: add or raise")
-        return None
-    if add is not None:
-        if add in known:
-            table.refuse("add", "is the name of slices that are there already")
-        return Addition(name=add, **values)
-    if raised not in known:
-        near = ", ".join(sorted(known)) or "there are none"
-        table.refuse("raise", f"must be the name of slices that are there from the start: {near}")
-    if "count" in table:
-        table.refuse("count", "is for add only")
-    values.pop("count")
-    return Raise(name=raised, **values)
-
-
-def _limit(figure: str, value: Any) -> str:
-    """A value parser for the limit of a figure."""
-    written = text(MAX_NAME)(value)
-    parse_limit(figure, written)
-    return written
-
-
-def _limits(table: Table) -> dict[str, str]:
-    """The limits as they are written."""
-    taken = {name: table.take(name, partial(_limit, name), None) for name in LIMITED}
-    return {name: limit for name, limit in taken.items() if limit is not None}
-
-
-def changes(scenario: Scenario) -> list[Change]:
-    """What the overload does, step by step, with sizes as shares of a host; in the order of time."""
-    found: list[Change] = []
-    sizes = {(group.name, host): group.size for group in scenario.slices for host in _where(scenario, group.on)}
-    counts = {(group.name, host): group.count for group in scenario.slices for host in _where(scenario, group.on)}
-    for part in scenario.overload:
-        for host in _where(scenario, part.on):
-            before = sizes.get((part.name, host), 0.0)
-            count = part.count if isinstance(part, Addition) else counts.get((part.name, host), 0)
-            for name in _names(part.name, host, count):
-                found += [Change(after, name, size, host) for after, size in _course(part, before)]
-    return sorted(found, key=lambda change: change.after)
-
-
-def _course(part: Addition | Raise, before: float) -> list[tuple[float, float]]:
-    """When a slice is asked for which size."""
-    steps = max(round(part.over / RAMP_STEP), 1)
-    course = [
-        (part.after + part.over * step / steps, before + (part.size - before) * (step + 1) / steps)
-        for step in range(steps)
-    ]
-    return course if part.lasts is None else [*course, (part.after + part.lasts, before)]
-
-
-def _where(scenario: Scenario, on: str) -> tuple[str, ...]:
-    """The hosts that a word names."""
-    hot = scenario.hot_hosts
-    places = {"hot": hot, "each": scenario.hosts, "cool": tuple(host for host in scenario.hosts if host not in hot)}
-    return places.get(on, (on,))
 
 
 def _names(name: str, host: str, count: int) -> list[str]:
@@ -389,14 +167,38 @@ def _names(name: str, host: str, count: int) -> list[str]:
     return [f"{name}-{host.removeprefix('host-')}-{number}" for number in range(1, count + 1)]
 
 
-def start(scenario: Scenario) -> list[Put]:
-    """The slices that are there from the start, with sizes as shares of a host."""
-    return [
-        Put(name, host, group.size)
-        for group in scenario.slices
-        for host in _where(scenario, group.on)
-        for name in _names(group.name, host, group.count)
+def changes(scenario: Scenario) -> list[Change]:
+    """What the overload does, step by step, with sizes as shares of a host; in the order of time."""
+    groups = {(group.name, host): group for group in scenario.slices for host in _at(scenario, group.on)}
+    sizes = {key: group.size for key, group in groups.items()}
+    found: list[Change] = []
+    for part in sorted(scenario.overload, key=lambda part: part.after):
+        for host in _at(scenario, part.on):
+            key = part.name, host
+            group = part if isinstance(part, Addition) else groups[key]
+            steps = course(part, sizes.get(key, 0.0))
+            sizes[key] = steps[-1][1]
+            for name in _names(part.name, host, group.count):
+                found += [Change(after, name, size, host, group.movable) for after, size in steps]
+    return sorted(found, key=lambda change: change.after)
+
+
+def course(part: Addition | Raise, before: float) -> list[tuple[float, float]]:
+    """When each slice of a part is asked for which size; at least once.
+
+    Args:
+        part: of the overload.
+        before: what the slice burns until then, a ratio.
+
+    Returns:
+        Seconds after the overload began, with ratios.
+    """
+    steps = min(max(round(part.over / RAMP_STEP), 1), RAMP_STEPS)
+    found = [
+        (part.after + part.over * step / steps, before + (part.size - before) * (step + 1) / steps)
+        for step in range(steps)
     ]
+    return found if part.lasts is None else [*found, (part.after + part.lasts, before)]
 
 
 def asked(scenario: Scenario) -> list[tuple[float, dict[str, float]]]:
@@ -404,21 +206,92 @@ def asked(scenario: Scenario) -> list[tuple[float, dict[str, float]]]:
 
     The first entry is the baseline's; its time is 0 or less.
     """
-    sizes = {put.name: (put.host, put.cpus) for put in start(scenario)}
-    course = [(-scenario.baseline, _sums(scenario, sizes))]
-    for change in changes(scenario):
-        sizes[change.name] = change.host, change.cpus
-        if course[-1][0] == change.after:
-            course.pop()
-        course.append((change.after, _sums(scenario, sizes)))
-    return course
-
-
-def _sums(scenario: Scenario, sizes: Mapping[str, tuple[str, float]]) -> dict[str, float]:
+    sizes = {put.name: put.cpus for put in start(scenario)}
     sums = dict.fromkeys(scenario.hosts, 0.0)
-    for host, size in sizes.values():
-        sums[host] += size
-    return {host: round(value, 9) for host, value in sums.items()}
+    for put in start(scenario):
+        sums[put.host] += put.cpus
+    found = [(-scenario.baseline, dict(sums))]
+    for after, together in groupby(changes(scenario), key=lambda change: change.after):
+        for change in together:
+            sums[change.host] += change.cpus - sizes.get(change.name, 0.0)
+            sizes[change.name] = change.cpus
+        if found[-1][0] == after:
+            found.pop()
+        found.append((after, dict(sums)))
+    return [(after, {host: round(value, 9) for host, value in levels.items()}) for after, levels in found]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What moving slices could do about the overload when it is worst, if all hosts are of the same size."""
+
+    after: float
+    """When it is worst: seconds after the overload began."""
+    before: float
+    """Imbalance then, in the unit of the scenario's measure."""
+    moves: tuple[tuple[str, str], ...]
+    """Slices and destinations; none if no move from the fullest to the emptiest host lowers the imbalance."""
+    left: float
+    """Imbalance after these moves: theta at most, or what moving can't lower any more."""
+
+
+def outlook(scenario: Scenario) -> Outlook:
+    """Move from the fullest host to the emptiest what lowers the imbalance most, until it is at most theta.
+
+    That is the plainest of all plans, and not always the shortest.
+    """
+    after, levels = max(asked(scenario), key=lambda each: (max(each[1].values()), -each[0]))
+    sizes = {put.name: (put.host, put.cpus) for put in start(scenario) if put.movable}
+    for change in changes(scenario):
+        if change.after <= after and change.movable:
+            sizes[change.name] = change.host, change.cpus
+    best = before = _unevenness(scenario, levels)
+    moves: list[tuple[str, str]] = []
+    while best[0] > scenario.theta:
+        fullest, emptiest = max(levels, key=levels.__getitem__), min(levels, key=levels.__getitem__)
+        # Slices of one size are as good as each other: the first by name is tried.
+        here = {size: name for name, (host, size) in sorted(sizes.items(), reverse=True) if host == fullest and size}
+        tried = [(_unevenness(scenario, _moved(levels, fullest, emptiest, size)), size) for size in here]
+        if not tried or min(tried)[0] >= best:
+            break
+        best, size = min(tried)
+        levels = _moved(levels, fullest, emptiest, size)
+        sizes[here[size]] = emptiest, size
+        moves.append((here[size], emptiest))
+    return Outlook(after=max(after, 0.0), before=before[0], moves=tuple(moves), left=best[0])
+
+
+def _unevenness(scenario: Scenario, levels: Mapping[str, float]) -> tuple[float, float]:
+    """Imbalance by the scenario's measure and, where that doesn't change, by the standard deviation."""
+    measures = scenario.imbalance, Imbalance.SD
+    measured, deviation = (round(imbalance_of(list(levels.values()), measure), 9) for measure in measures)
+    return measured, deviation
+
+
+def _moved(levels: Mapping[str, float], source: str, destination: str, size: float) -> dict[str, float]:
+    return {**levels, source: levels[source] - size, destination: levels[destination] + size}
+
+
+def remarks(scenario: Scenario) -> tuple[str, ...]:
+    """What isn't wrong with a scenario and yet makes one wonder, a sentence each without its point."""
+    found = []
+    levels = [sums for _, sums in asked(scenario)]
+    for host in scenario.hosts:
+        most = max(sums[host] for sums in levels)
+        if host in scenario.hot_hosts and most < scenario.hot:
+            found.append(
+                f"{host} is to be hot and is asked for at most {100 * most:.4g} %, which is below the hot threshold: "
+                "only with other load is there an overload"
+            )
+        elif host not in scenario.hot_hosts and most >= scenario.hot:
+            found.append(f"{host} isn't among the hot hosts and is asked for {100 * most:.4g} %")
+    if not any(part.movable for part in (*scenario.slices, *scenario.overload) if not isinstance(part, Raise)):
+        found.append("there is no slice that a rebalancer may move")
+    seen = outlook(scenario)
+    if scenario.expect is Expectation.BALANCE and seen.left > scenario.theta:
+        measured = f"the {scenario.imbalance} at {seen.left:.3g}, above theta"
+        found.append(f"balance is expected, and moving slices from the fullest host to the emptiest leaves {measured}")
+    return tuple(found)
 
 
 def script(scenario: Scenario, hosts: Sequence[Host], seed: int | None = None) -> Script:
@@ -438,36 +311,14 @@ def script(scenario: Scenario, hosts: Sequence[Host], seed: int | None = None) -
     plan = dataclasses.replace(scenario.plan(), hot_hosts=tuple(real[host].name for host in scenario.hot_hosts))
     return Script(
         plan=plan,
-        slices=[Put(put.name, real[put.host].name, put.cpus * real[put.host].cpus) for put in start(scenario)],
+        slices=[
+            Put(put.name, real[put.host].name, put.cpus * real[put.host].cpus, put.movable) for put in start(scenario)
+        ],
         overload=[
-            Change(change.after, change.name, change.cpus * real[change.host].cpus, real[change.host].name)
+            dataclasses.replace(change, cpus=change.cpus * real[change.host].cpus, host=real[change.host].name)
             for change in changes(scenario)
         ],
         baseline=scenario.baseline,
         recovery=scenario.recovery,
         seed=scenario.seed if seed is None else seed,
     )
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a scenario, for editors; what `parse` checks between keys isn't in it."""
-    tables = {name: _schema_of(keys) for name, keys in TABLES.items() if name}
-    properties = {
-        name: {"type": "array", "items": table} if name in ARRAYS else table for name, table in tables.items()
-    }
-    limits = {"type": "object", "additionalProperties": False, "properties": {n: {"type": "string"} for n in LIMITED}}
-    top = _schema_of(TOP)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A scenario of loadband rebalance",
-        **top,
-        "properties": {**top["properties"], **properties, "limits": limits},
-    }
-
-
-def _schema_of(keys: Sequence[Key]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {key.name: {"description": f"{key.help} {key.allowed}", **key.json} for key in keys},
-    }

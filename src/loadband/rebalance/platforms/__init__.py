@@ -51,6 +51,7 @@ class View:
     """Seconds since the epoch."""
     hosts: tuple[HostView, ...]
     slices: tuple[SliceView, ...]
+    """Those that may be moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +122,15 @@ class Platform(Actuator, Protocol):
         """What Prometheus has to scrape so that the shipped rules know the hosts' utilization; after `start`."""
         ...
 
-    def make(self, name: str, host: str, cpus: float) -> None:
+    def make(self, name: str, host: str, cpus: float, *, movable: bool = True) -> None:
         """Begin to run a slice.
 
         Args:
             name: unique within the run.
             host: where it is put at first.
             cpus: what it burns, CPUs, >= 0.
+            movable: whether a rebalancer may move it. If not, it is a neighbour: no `view` shows it, and `move` refuses
+                it as if it weren't of this run.
 
         Raises:
             PlatformError: it can't be made.

@@ -67,6 +67,7 @@ class _Slice:
     host: str
     asked: float
     regulator: Regulator
+    movable: bool
     counted: float = 0.0
     """CPU-seconds that are accounted to hosts already."""
     up: bool = False
@@ -174,13 +175,13 @@ class Local:
 
     # Slices
 
-    def make(self, name: str, host: str, cpus: float) -> None:
+    def make(self, name: str, host: str, cpus: float, *, movable: bool = True) -> None:
         """See `Platform`."""
         if name in self._slices:
             raise PlatformError(f"there is a slice {name} already")
         if host not in self._division.hosts:
             raise PlatformError(f"there is no host {host} for slice {name}")
-        self._slices[name] = _Slice(name, host, cpus, Regulator(cpus, self._division.hosts[host]))
+        self._slices[name] = _Slice(name, host, cpus, Regulator(cpus, self._division.hosts[host]), movable)
         self._tell(self._slices[name])
 
     def ask(self, name: str, cpus: float) -> None:
@@ -247,6 +248,8 @@ class Local:
         tell(MoveState.ASKED)
         if one is None:
             raise refuse(f"there is no slice {name} in this run")
+        if not one.movable:
+            raise refuse(f"{name} is a neighbour, which nobody may move")
         if destination not in self._division.hosts:
             raise refuse(f"there is no host {destination}")
         if destination == source:
@@ -304,7 +307,7 @@ class Local:
                 HostView(name, len(cpus), _utilization(self._busy_history[name], len(cpus)))
                 for name, cpus in self._division.hosts.items()
             ),
-            tuple(SliceView(one.name, one.host, one.asked) for one in self._slices.values()),
+            tuple(SliceView(one.name, one.host, one.asked) for one in self._slices.values() if one.movable),
         )
 
     def poll(self) -> Sequence[Event]:
