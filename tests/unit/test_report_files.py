@@ -96,6 +96,15 @@ def test_the_result_of_each_case_validates(name: str) -> None:
     jsonschema.validate(made, document.schema(), cls=jsonschema.Draft202012Validator)
 
 
+def test_a_recording_that_ends_after_any_line_is_invalid_and_can_be_reported() -> None:
+    recording = CASES["good"]()
+    ends = [*range(40), *range(40, len(recording.events) - 1, 97)]
+    for end in ends:
+        found = evaluate("cut", {"recording-1.jsonl": replace(recording, events=recording.events[:end])})
+        assert found.outcome is Outcome.INVALID, end
+        assert files_of(found)["report.html"].startswith("<!doctype html>")
+
+
 def test_the_result_of_repeats_validates() -> None:
     made = json.loads(document.text(document.document(result("good", "thrash", "failing_move"))))
     jsonschema.validate(made, document.schema(), cls=jsonschema.Draft202012Validator)

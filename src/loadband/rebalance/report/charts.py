@@ -56,6 +56,10 @@ NARROW = Size("narrow", 420, 56, 12, 9)
 SIZES = (WIDE, NARROW)
 
 
+SHORTEST = 1.0
+"""Seconds that a picture shows at least."""
+
+
 def is_heat(view: Picture) -> bool:
     """Whether hosts are rows of a heat map, because lines would be too many."""
     return len(view.hosts) > FEW
@@ -164,7 +168,8 @@ def _panels(
 
 
 def _draw_phases(axes: Axes, view: Picture, size: Size) -> None:
-    axes.set_xlim(view.begin, view.end)
+    # A recording that was cut after its first line has no length.
+    axes.set_xlim(view.begin, max(view.end, view.begin + SHORTEST))
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.tick_params(bottom=False)

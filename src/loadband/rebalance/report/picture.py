@@ -174,8 +174,9 @@ def _stretches(timeline: Timeline, zero: float) -> Iterator[Stretch]:
     phases = sorted(
         (event for event in timeline.recording.events if isinstance(event, Phase)), key=lambda event: event.at
     )
-    ends = [event.at for event in phases[1:]] + [timeline.last]
-    for event, end in zip(phases, ends, strict=True):
+    ends = [*(event.at for event in phases[1:]), timeline.last]
+    # Without any phase, as of a run that ended before its baseline, there is one end too many.
+    for event, end in zip(phases, ends, strict=False):
         if end > event.at:
             yield Stretch(name=str(event.name), begin=event.at - zero, end=end - zero)
 
