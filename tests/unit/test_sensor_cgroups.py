@@ -71,6 +71,33 @@ def test_escaped_characters_in_mountinfo_are_decoded(tmp_path: Path) -> None:
     assert directories(tmp_path, "0::/with space/a\n", mount, "tab\tand\\/a") == ["tab\tand\\/a", "tab\tand\\"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        # Docker Desktop and WSL2: spaces and backslashes that aren't escaped.
+        r"2260 190 0:311 / /Docker/host rw,noatime - 9p drvfs rw,aname=drvfs;path=C:\Program Files\Docker",
+        "40 23 0:40 / /a\u2028b\x85c\x0cd rw - ext4 /dev/sda1 rw",
+        "41 23 0:41 / /mnt rw - fuse",
+        "the rest of an option with a line break",
+        "",
+    ],
+)
+def test_lines_that_are_not_about_cgroups_are_ignored(line: str, tmp_path: Path) -> None:
+    mounts = f"{line}\n{V2_MOUNT.format(root='/', point='/cg')}{line}\n"
+    assert directories(tmp_path, "0::/a\n", mounts, "cg/a") == ["cg/a", "cg"]
+
+
+def test_a_cgroup_mount_below_another_file_system_is_not_seen(tmp_path: Path) -> None:
+    mounts = V2_MOUNT.format(root="/", point="/cg") + "42 23 0:42 / /cg rw - tmpfs tmpfs rw\n"
+    assert directories(tmp_path, "0::/a\n", mounts, "cg/a") == []
+
+
+def test_only_a_newline_ends_the_name_of_a_group(tmp_path: Path) -> None:
+    odd = "/a\u2028b\x85c\x0cd"
+    mounts = V2_MOUNT.format(root="/", point="/cg") + V2_MOUNT.format(root="/", point=f"/x{odd}")
+    assert directories(tmp_path, f"0::{odd}\n", mounts, f"cg{odd}") == [f"cg{odd}", "cg"]
+
+
 def test_a_group_may_have_colons_in_its_name() -> None:
     assert parse_membership("0::/system.slice/a:b:c\n") == {"": PurePosixPath("/system.slice/a:b:c")}
 

@@ -16,6 +16,9 @@ from pathlib import Path, PurePosixPath
 from loadband.quantities import Throttling
 from loadband.sensor.files import Look, UnreadableError, look, look_if_there, parse_cpu_list
 
+_POINT = 4
+"""The field of mountinfo that is the mount point, counted from 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -34,18 +37,33 @@ class Mount:
 def parse_mountinfo(text: str) -> list[Mount]:
     """The cgroup mounts of /proc/self/mountinfo (proc_pid_mountinfo(5)); of two on one mount point, the upper one.
 
+    Only the lines about cgroup mounts must be well-formed: 9p, for one, writes its options with spaces in them.
+
     Raises:
-        ValueError: if a line is garbled.
+        ValueError: if such a line is garbled, or no line is about a mount.
     """
-    mounts = {}
-    for line in text.splitlines():
-        place, separator, filesystem = line.partition(" - ")
-        if not separator:
-            raise ValueError(f"no ' - ' in the line {line!r}")
-        _id, _parent, _device, root, point, *_ = place.split(" ")
-        kind, _source, options = filesystem.split(" ")
-        mounts[point] = Mount(_unescape(root), _unescape(point).relative_to("/"), kind, frozenset(options.split(",")))
-    return [mount for mount in mounts.values() if mount.kind in {"cgroup", "cgroup2"}]
+    mounts: dict[str, Mount] = {}
+    lines = _lines(text)
+    if not any(" - " in line for line in lines):
+        raise ValueError("no line is about a mount")
+    for line in lines:
+        place, _, filesystem = line.partition(" - ")
+        fields = place.split(" ")
+        kind, *rest = filesystem.split(" ")
+        if kind in {"cgroup", "cgroup2"}:
+            _id, _parent, _device, root, point, *_ = fields
+            _source, options = rest
+            mounts[point] = Mount(
+                _unescape(root), _unescape(point).relative_to("/"), kind, frozenset(options.split(","))
+            )
+        elif len(fields) > _POINT:
+            mounts.pop(fields[_POINT], None)  # another file system hides it
+    return list(mounts.values())
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a file of the kernel, which ends each with a newline: other line separators may be part of names."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def parse_membership(text: str) -> dict[str, PurePosixPath]:
@@ -55,7 +73,7 @@ def parse_membership(text: str) -> dict[str, PurePosixPath]:
         ValueError: if a line is garbled.
     """
     membership: dict[str, PurePosixPath] = {}
-    for line in text.splitlines():
+    for line in _lines(text):
         _id, controllers, path = line.split(":", 2)
         membership |= dict.fromkeys(controllers.split(","), PurePosixPath(path))
     return membership
