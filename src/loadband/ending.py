@@ -55,10 +55,12 @@ class Ending:
     def install(self) -> None:
         """Take over the signals and the failures of threads; from the main thread, before there are others.
 
-        The kernel ignores signals to PID 1 without a handler, so nothing before this may take long.
+        The kernel ignores signals to PID 1 without a handler, so nothing before this may take long. SIGHUP stays
+        ignored if it was: that is how nohup lets a program outlive its terminal.
         """
         for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
         signal.signal(signal.SIGALRM, lambda *_: _exit(Exit.FAILED))
         threading.excepthook = self._on_failure
 

@@ -240,6 +240,24 @@ def test_a_terminal_that_closes_ends_the_run() -> None:
         process.wait()
 
 
+def test_under_nohup_it_outlives_a_hangup() -> None:
+    port = free_port()
+    with running(command=("nohup", LOADBAND), **MODEST | {"LISTEN": f"127.0.0.1:{port}"}) as process:
+        cycles = wait_for_cycles(port, 1)
+        process.send_signal(signal.SIGHUP)
+        wait_for_cycles(port, cycles + 5)
+        assert get(port, "/readyz") == "Ready.\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(3) == 0
+
+
+def wait_for_cycles(port: int, least: float) -> float:
+    """The number of cycles, once it is at least so many and there is a reading."""
+    name = "loadband_cycles_total"
+    wait_until(lambda: get(port, "/readyz") and metric(get(port, "/metrics"), name) >= least)
+    return metric(get(port, "/metrics"), name)
+
+
 def test_a_second_signal_ends_it_at_once_with_its_number() -> None:
     code = (
         "import loadband.workers as workers, sys, time\n"
