@@ -185,6 +185,8 @@ class Reading:
     """The largest error, a ratio, that the counter's step can cause in `other` and `idle`."""
     carry: Carry = Carry()
     """What the next difference starts with."""
+    steal_fell: bool = False
+    """Whether the counter of steal went backwards, which no other counter did: steal counts as 0."""
 
     def utilization(self, steal: Steal) -> float:
         """Utilization, a ratio: own + other, and steal if that counts as busy."""

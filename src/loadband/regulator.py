@@ -7,6 +7,7 @@ on a simulated machine.
 from __future__ import annotations
 
 import bisect
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from loadband.quantities import (
 )
 from loadband.sensor import UnreadableError, difference
 from loadband.setpoint import SetpointCell
+
+log = logging.getLogger(__name__)
 
 WINDOW = 1.0
 """Seconds over which everything is published; the interval, if that is longer."""
@@ -139,6 +142,7 @@ class Regulator:
         self._carry = Carry()
         self._failures_in_row = 0
         self._late = False
+        self._steal_fell = False
         self._last_drop = Dropped(DropReason.UNREADABLE, "nothing was read yet")
         self._counts = Counts(failures=dict.fromkeys(DropReason, 0))
         self._bucket_counts = [0] * (len(DURATION_BOUNDS) + 1)
@@ -219,6 +223,9 @@ class Regulator:
         # Keep enough samples to look back one window, and one more.
         while len(self._samples) > 2 and now.at - self._samples[1].at >= self._window_length:  # noqa: PLR2004 - two ends
             self._samples.popleft()
+        if result.steal_fell and not self._steal_fell:
+            self._steal_fell = True
+            log.warning("the steal time of %s went backwards: whenever it does, it counts as 0", now.source)
         self._carry = result.carry
         self._failures_in_row = 0
         return result

@@ -169,6 +169,39 @@ def test_one_costs_neither_the_band_nor_more_than_a_window_of_observed_time(
         assert 13.7 <= machine.snapshot.counts.observed_seconds - before.observed_seconds <= 15.1
 
 
+def test_steal_that_keeps_falling_is_reported_once_and_the_band_is_held(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with filed_plant(tmp_path) as machine:
+        machine.run(5)
+        steal = 10**6
+
+        def fall() -> None:
+            nonlocal steal
+            steal -= 7
+            whole, rest = machine.stat.read_text().split("\n", 1)
+            fields = whole.split(" ")
+            fields[_STEAL] = str(steal)
+            machine.stat.write_text("\n".join([" ".join(fields), rest]))
+
+        machine.damage = fall
+        machine.run(1)
+        fallen = machine.plant.elapsed
+        machine.run(10)
+        snapshot = machine.snapshot
+        assert snapshot.verdict.state is State.HOLDING
+        assert snapshot.reading
+        assert snapshot.reading.steal == 0
+        # Only the jump to the value from which it falls is not a reading.
+        assert {reason: count for reason, count in snapshot.counts.failures.items() if count} == {DropReason.ABSURD: 1}
+        assert all(utilization in BAND for _, utilization in machine.plant.windows(fallen))
+    assert caplog.text.count("went backwards: whenever it does, it counts as 0") == 1
+
+
+_STEAL = 9
+"""The field of steal in the line that `FiledPlant` writes for all CPUs: name, an empty field, user, ..."""
+
+
 @pytest.mark.parametrize("slow", ["opening", "reading"])
 @pytest.mark.parametrize("seconds", [0.15, 0.4, 0.6])
 def test_a_look_that_takes_its_time_is_not_made_up_for(slow: str, seconds: float, tmp_path: Path) -> None:

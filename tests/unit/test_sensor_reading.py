@@ -143,13 +143,20 @@ def test_the_longest_gap_allowed_is_a_reading() -> None:
     [
         (HOST, {"idle": -0.02}),
         (HOST, {"idle": -0.02, "iowait": -0.5}),
-        (HOST, {"idle": 0.1, "steal": -0.02}),
         (HOST, {"idle": 0.1, "own": -0.02}),
         (CONTAINER, {"busy": -0.02}),
     ],
 )
 def test_a_counter_that_went_backwards_is_dropped(sample: Sample, moved: dict[str, float]) -> None:
     assert dropped(sample, after(sample, **moved)) is DropReason.BACKWARDS
+
+
+def test_steal_that_went_backwards_counts_as_none() -> None:
+    reading = read(HOST, after(HOST, own=0.02, idle=0.1, steal=-5.0), Carry(steal=0.01))
+    assert (reading.steal, reading.idle, reading.own) == pytest.approx((0.0, 0.5, 0.1))
+    assert reading.steal_fell
+    assert reading.carry.steal == 0
+    assert not read(HOST, after(HOST, idle=0.1, steal=-0.01)).steal_fell  # rounding
 
 
 @pytest.mark.parametrize(

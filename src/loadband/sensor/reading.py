@@ -68,10 +68,11 @@ def difference(previous: Sample, now: Sample, max_gap: float, carry: Carry = NOT
 
     advanced = _advanced(previous, now)
     own_advanced = now.own - previous.own
+    stolen, steal_fell = now.steal - previous.steal, _steal_fell(previous, now)
     steal = steal_left = other_left = idle_left = 0.0
     own, own_left = place(own_advanced + carry.own, 1.0)
     if now.busy is None:
-        steal, steal_left = place(now.steal - previous.steal + carry.steal, 1 - own)
+        steal, steal_left = place(0.0 if steal_fell else stolen + carry.steal, 1 - own)
         idle, idle_left = place(advanced + carry.idle, 1 - own - steal)
         other = 1 - own - steal - idle
     else:
@@ -88,6 +89,7 @@ def difference(previous: Sample, now: Sample, max_gap: float, carry: Carry = NOT
         idle=idle,
         uncertainty=now.quantum / span,
         carry=Carry(own=own_left, other=other_left, steal=steal_left, idle=idle_left),
+        steal_fell=steal_fell,
     )
 
 
@@ -100,6 +102,11 @@ def _advanced(previous: Sample, now: Sample) -> float:
     # iowait may also decrease by itself (proc_stat(5)).
     both = idle + now.iowait - previous.iowait
     return both if both >= -BACKWARDS_STEPS * now.quantum else idle
+
+
+def _steal_fell(previous: Sample, now: Sample) -> bool:
+    """Whether steal went backwards: on Xen and after live migrations, it may do so for ever while idle is right."""
+    return now.steal - previous.steal < -BACKWARDS_STEPS * now.quantum
 
 
 def _incomparable(previous: Sample, now: Sample, max_gap: float) -> Dropped | None:
@@ -128,7 +135,7 @@ def _implausible(previous: Sample, now: Sample) -> Dropped | None:
     scope = ("idle" if now.busy is None else "busy", _advanced(previous, now))
     most = (1 + TOLERANCE) * len(now.cpus) * dt + now.quantum
     for name, seconds in (scope, ("steal", now.steal - previous.steal), ("own", own)):
-        if seconds < -BACKWARDS_STEPS * now.quantum:
+        if name != "steal" and seconds < -BACKWARDS_STEPS * now.quantum:
             return Dropped(DropReason.BACKWARDS, f"the {name} time of {now.source} went back by {-seconds:.3f} s")
         if seconds > most:
             why = f"the {name} time of {now.source} grew by {seconds:.3f} s in {dt:.3f} s on {len(now.cpus)} CPUs"
