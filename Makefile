@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu wheel image container e2e vm-image e2e-vm lock clean
+.PHONY: help run lab demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,18 @@ cpu: setup-dev ## run tests on real CPUs: some minutes, on an otherwise idle mac
 	@$(BIN)/pytest -m "cpu and not container" $(PYTEST) || $(BIN)/pytest $(AGAIN) -m "cpu and not container" $(PYTEST)
 # Other work on the machine may fail a measurement once; a broken law fails it twice.
 AGAIN := --last-failed --last-failed-no-failures none
+
+mutants: setup-dev ## mutation tests of what decides a run: an hour of one CPU; lists what survives
+	@rm -rf build/mutants/tree && mkdir -p build/mutants/tree
+	@$(PIP) install --upgrade --target build/mutants/tool cosmic-ray
+	@cp -r src tests docs scenarios pyproject.toml build/mutants/tree/
+	@cd build/mutants/tree && rm -f ../session.sqlite && export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="src:$(CURDIR)/build/mutants/tool" && \
+		$(MUTATE) init tests/support/mutants.toml ../session.sqlite && \
+		python -m cosmic_ray.tools.filters.operators_filter ../session.sqlite tests/support/mutants.toml && \
+		$(MUTATE) baseline tests/support/mutants.toml && \
+		$(MUTATE) exec tests/support/mutants.toml ../session.sqlite; \
+		python -m cosmic_ray.tools.report --show-diff --surviving-only ../session.sqlite
+MUTATE := python -m cosmic_ray.cli
 
 wheel: setup-dev ## build the wheel, install it into a clean environment and run it
 	@echo "== the wheel"

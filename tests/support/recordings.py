@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 from loadband.rebalance.events import (
     Alert,
@@ -785,7 +785,7 @@ def big(hosts: int = 50, slices: int = 200, seconds: float = 3600.0, interval: f
 
 
 CASES: Mapping[str, Callable[[], Recording]] = {
-    case.__name__: case
+    case.__name__: cache(case)
     for case in (
         good,
         late_alert,
