@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from loadband.rebalance.events import (
     Timing,
     Trouble,
 )
-from loadband.rebalance.recording import KINDS, RecordingError, Writer, encode, read, schema
+from loadband.rebalance.recording import KINDS, LAST_MOMENT, MAX_REMARKS, RecordingError, Writer, encode, read, schema
 
 RUN = Run(
     at=1000.5,
@@ -84,7 +85,14 @@ def test_every_line_is_what_the_schema_says(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in written(tmp_path / "r.jsonl", *EVENTS).read_text().splitlines()]
     for line in lines:
         validator.validate(line)
-    for broken in ({}, {"kind": "host"}, lines[1] | {"cpus": "1"}, lines[3] | {"subject": "moon"}):
+    for broken in (
+        {},
+        {"kind": "host"},
+        lines[1] | {"cpus": "1"},
+        lines[1] | {"cpus": 0},
+        lines[1] | {"at": -1},
+        lines[3] | {"subject": "moon"},
+    ):
         assert not validator.is_valid(broken)
 
 
@@ -118,7 +126,7 @@ def test_unknown_kinds_and_fields_are_left_out_and_named_with_their_count(tmp_pa
     recording = read(path)
     assert recording.events == (EVENTS[0], EVENTS[0])
     assert recording.remarks == (
-        'unknown field "rack" of host (1 times): left out',
+        'unknown field "rack" of host (1 time): left out',
         'unknown kind "moon" (2 times): left out',
     )
 
@@ -137,6 +145,16 @@ def test_unknown_kinds_and_fields_are_left_out_and_named_with_their_count(tmp_pa
         ('{"kind": "host", "at": 1, "name": "a", "cpus": 1, "present": 1}', "host.present = 1: must be true or false"),
         ('{"kind": "phase", "at": 1, "name": "siesta"}', "phase.name = \"siesta\": must be one of ['baseline'"),
         ('{"kind": "phase", "at": 1, "name": []}', "phase.name = []: must be one of"),
+        ('{"kind": "host", "at": 1, "name": "a", "cpus": 0}', "host.cpus = 0: must be more than 0"),
+        ('{"kind": "host", "at": 1, "name": "a", "cpus": 1' + 400 * "0" + "}", ": must be a finite number"),
+        ('{"kind": "host", "at": 1, "name": "a", "cpus": 1' + 5000 * "0" + "}", "not valid JSON: Exceeds the limit"),
+        ('{"kind": "slice", "at": 1, "name": "a", "host": "b", "cpus": -1}', "slice.cpus = -1: must be at least 0"),
+        ('{"kind": "end", "at": -1, "reason": "complete"}', "end.at = -1: must be a time until the year 9999"),
+        ('{"kind": "end", "at": 1e12, "reason": "complete"}', "end.at = 1000000000000.0: must be a time until"),
+        ("[" * 100_000, "not valid JSON: nested too deeply"),
+        ('{"kind": "host", "at": ' + "[" * 100_000, "not valid JSON: nested too deeply"),
+        ("\x00", "not valid JSON"),
+        ("", "not valid JSON"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_number_and_what_is_allowed(tmp_path: Path, line: str, said: str) -> None:
@@ -154,6 +172,7 @@ def test_a_bad_line_is_refused_with_its_number_and_what_is_allowed(tmp_path: Pat
     [
         ({"version": VERSION + 1}, f"version {VERSION + 1} is later than {VERSION}"),
         ({"plan": 3}, "run.plan = 3: must be an object"),
+        ({"plan": json.loads(encode(RUN))["plan"] | {"window": 0}}, "run.plan.window = 0: must be more than 0"),
         ({"monitoring": {}}, "run.monitoring = {}: must be a list"),
         ({"monitoring": [{}]}, "run.monitoring[0]: name missing"),
         ({"rebalancer": {"name": "x", "settings": {"a": 1}}}, "must be an object of strings"),
@@ -210,6 +229,20 @@ class _Disk:
     def fileno(self) -> int:
         return int(self._file.fileno())
 
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_a_recording_without_room_for_its_first_line_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.open
+    monkeypatch.setattr(Path, "open", lambda *given, **named: _Disk(whole(*given, **named), 30))
+    with pytest.raises(RecordingError, match=r"cannot be written: the disk is full"):
+        Writer(tmp_path / "r.jsonl", RUN)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
 
 @pytest.mark.parametrize("room", [0, 1, 30])
 def test_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path: Path, room: int) -> None:
@@ -224,14 +257,102 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path: Path, room
 
 
 _text = st.text(max_size=20)
-_number = st.floats(allow_nan=False, allow_infinity=False)
+_moment = st.floats(0, LAST_MOMENT)
+_cpus = st.floats(0, allow_infinity=False, exclude_min=True)
 
 
 @settings(max_examples=50)
-@given(st.lists(st.builds(Host, at=_number, name=_text, cpus=_number, present=st.booleans()), max_size=5))
+@given(st.lists(st.builds(Host, at=_moment, name=_text, cpus=_cpus, present=st.booleans()), max_size=5))
 def test_any_text_and_any_number_survive(tmp_path_factory: pytest.TempPathFactory, hosts: list[Host]) -> None:
     path = tmp_path_factory.mktemp("any") / "r.jsonl"
     assert read(written(path, *hosts)).events == tuple(hosts)
+
+
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode), st.just(encode(RUN).encode())))
+def test_whatever_the_bytes_are_they_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, end: bytes) -> None:
+    path = tmp_path_factory.mktemp("bytes") / "r.jsonl"
+    for data in (end, encode(RUN).encode() + b"\n" + end + b"\n"):
+        path.write_bytes(data)
+        try:
+            assert read(path).run == RUN
+        except RecordingError as error:
+            assert str(error).startswith(f"{path}:")  # noqa: PT017 - both are right
+
+
+_any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inside: st.lists(inside, max_size=2) | st.dictionaries(st.text(max_size=5), inside, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.data())
+def test_whatever_a_field_holds_it_is_read_or_refused_with_its_line(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    line = json.loads(encode(data.draw(st.sampled_from((RUN, *EVENTS)))))
+    line[data.draw(st.sampled_from(sorted(line)))] = data.draw(_any_json)
+    path = tmp_path_factory.mktemp("field") / "r.jsonl"
+    first = [] if line["kind"] == "run" else [encode(RUN)]
+    path.write_text("\n".join([*first, json.dumps(line), ""]))
+    try:
+        read(path)
+    except RecordingError as error:
+        assert re.match(rf"{re.escape(str(path))}(:{len(first) + 1})?: ", str(error))  # noqa: PT017 - both are right
+
+
+def test_half_of_a_surrogate_pair_becomes_a_replacement_character(tmp_path: Path) -> None:
+    host = Host(at=1.0, name="a\udcffb\U0001f600", cpus=1.0)
+    (event,) = read(written(tmp_path / "r.jsonl", host)).events
+    assert event == dataclasses.replace(host, name="a\ufffdb\U0001f600")
+
+
+def test_a_flood_of_unknown_kinds_makes_few_remarks(tmp_path: Path) -> None:
+    path = written(tmp_path / "r.jsonl")
+    with path.open("a") as file:
+        file.writelines(f'{{"kind": "k{number:03}"}}\n' for number in range(100))
+    remarks = read(path).remarks
+    assert len(remarks) == MAX_REMARKS + 1
+    assert remarks[-1] == "80 more kinds and fields that aren't known: left out"
+
+
+SECRETS = [
+    ({"token": "hunter2"}, {"token": "***"}),
+    ({"LOADBAND_CONTROL_TOKEN": "hunter2"}, {"LOADBAND_CONTROL_TOKEN": "***"}),
+    ({"command": "plan --api-token hunter2 --fast"}, {"command": "plan --api-token *** --fast"}),
+    ({"command": "plan --password='hunter2' x"}, {"command": "plan --password='***' x"}),
+    ({"command": "PGPASSWORD=hunter2 plan"}, {"command": "PGPASSWORD=*** plan"}),
+    ({"headers": "Authorization: Bearer hunter2"}, {"headers": "Authorization: Bearer ***"}),
+    ({"config": '{"client_secret": "hunter2"}'}, {"config": '{"client_secret": "***"}'}),
+    ({"url": "http://me:hunter2@prom:9090/x"}, {"url": "http://***@prom:9090/x"}),
+    ({"token_file": "/run/token"}, {"token_file": "/run/token"}),
+    ({"command": "plan --token-file /run/token"}, {"command": "plan --token-file /run/token"}),
+    ({"confirm": "3", "url": "http://prom:9090/a@b"}, {"confirm": "3", "url": "http://prom:9090/a@b"}),
+]
+
+
+@pytest.mark.parametrize(("given_settings", "recorded"), SECRETS)
+def test_what_looks_like_a_secret_in_settings_is_never_written(
+    tmp_path: Path, given_settings: dict[str, str], recorded: dict[str, str]
+) -> None:
+    platform, rebalancer, other = (Part(name=name, settings=given_settings) for name in "prm")
+    secretive = dataclasses.replace(RUN, platform=platform, rebalancer=rebalancer, monitoring=(other,))
+    path = tmp_path / "r.jsonl"
+    with Writer(path, secretive):
+        pass
+    assert "hunter2" not in path.read_text()
+    run = read(path).run
+    assert [part.settings for part in (run.platform, run.rebalancer, *run.monitoring)] == 3 * [recorded]
+
+
+def test_credentials_in_any_text_are_never_written(tmp_path: Path) -> None:
+    detail = 'GET https://me:hunter2@prom/x "refused" (bearer hunter2hunter2)'
+    trouble = Disturbance(at=1.0, what=Trouble.MONITORING_DOWN, detail=detail)
+    path = written(tmp_path / "r.jsonl", trouble)
+    assert "hunter2" not in path.read_text()
+    (event,) = read(path).events
+    assert isinstance(event, Disturbance)
+    assert event.detail == 'GET https://***@prom/x "refused" (bearer ***)'
 
 
 def test_an_hour_of_200_slices_on_50_hosts_is_read_in_2_seconds(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 The first line is the `Run`; `docs/rebalance/recording.md` describes the format, and `schema` states it as JSON Schema.
 A line is an object with `kind` (the event's class, in lower case) and the event's fields; a field at its default is
 left out. A reader tolerates kinds and fields that it doesn't know, and reports them.
+
+What looks like a secret is hidden when it is written; `redaction` says what that can't do.
 """
 
 from __future__ import annotations
@@ -13,19 +15,52 @@ import functools
 import json
 import math
 import os
+import sys
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
 from loadband.rebalance import events
-from loadband.rebalance.events import VERSION, Event, Recording, Run
+from loadband.rebalance.events import (
+    VERSION,
+    Event,
+    Host,
+    Part,
+    Plan,
+    Recording,
+    Run,
+    Sample,
+    Slice,
+    Timing,
+)
+from loadband.rebalance.redaction import hide_in_settings, hide_in_text
 
+MAX_REMARKS = 20
+"""On kinds and fields that aren't known."""
+LAST_MOMENT = 253402300799.0
+"""The end of the year 9999, seconds since the epoch: later times have no date."""
 KINDS: Mapping[str, type] = {cls.__name__.lower(): cls for cls in (Run, *typing.get_args(Event))}
 """By the word in `kind`."""
 _WORDS = {cls: kind for kind, cls in KINDS.items()}
+
+
+_POSITIVE: Mapping[type, Collection[str]] = {
+    Host: {"cpus"},
+    Plan: {"window", "sample_interval", "watch"},
+    Timing: {"faster"},
+}
+"""The fields whose numbers must be more than 0: others would have no meaning, or be divided by."""
+_NOT_NEGATIVE: Mapping[type, Collection[str]] = {
+    Plan: {"hold", "settle", "return_within", "tolerance", "least_fidelity", "most_foreign", "most_own", "most_gap"},
+    Slice: {"cpus"},
+    Sample: {"cpu_seconds"},
+}
+"""Those whose numbers must be at least 0."""
+_TIMES = {"at", "until"}
+"""Those that hold a moment, in every event."""
 
 
 class RecordingError(Exception):
@@ -53,7 +88,13 @@ class Writer:
         except OSError as error:
             raise RecordingError(f"{path}: cannot be made: {error.strerror}") from error
         self._size = 0
-        self.write(run)
+        try:
+            self.write(run)
+        except RecordingError:
+            # Not even its first line: an empty file would only keep the next one from being made.
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +125,8 @@ class Writer:
 
 def encode(event: Run | Event) -> str:
     """An event as one line of JSON, without the end of the line."""
-    return json.dumps({"kind": _WORDS[type(event)], **_plain_fields(event)}, separators=(",", ":"), allow_nan=False)
+    fields = {"kind": _WORDS[type(event)], **_plain_fields(event)}
+    return hide_in_text(json.dumps(fields, separators=(",", ":"), allow_nan=False))
 
 
 def _plain_fields(value: Any) -> dict[str, Any]:
@@ -97,6 +139,8 @@ def _plain_fields(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        value = dataclasses.replace(value, settings=hide_in_settings(value.settings))
     if dataclasses.is_dataclass(value):
         return _plain_fields(value)
     if isinstance(value, tuple):
@@ -149,7 +193,12 @@ def read(path: Path) -> Recording:
         raise RecordingError(f"{path}: is empty, or was cut within its first line")
     if any(isinstance(event, Run) for event in read_events[1:]):
         raise RecordingError(f"{path}: has a second run; each has a file of its own")
-    remarks = [f"{what} ({count} times): left out" for what, count in sorted(unknown.items())]
+    remarks = [
+        f"{what} ({count} {'time' if count == 1 else 'times'}): left out"
+        for what, count in sorted(unknown.items())[:MAX_REMARKS]
+    ]
+    if more := len(unknown) - MAX_REMARKS:
+        remarks += [f"{more} more kinds and fields that aren't known: left out"] if more > 0 else []
     if rest:
         remarks.append(f"line {len(lines) + 1} has no end ({len(rest)} bytes): left out")
     return Recording(read_events[0], tuple(read_events[1:]), tuple(remarks))
@@ -165,6 +214,8 @@ def _decode(line: bytes, unknown: Counter[str]) -> Any:
         fields = json.loads(line)
     except ValueError as error:
         raise _DecodeError(f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise _DecodeError("not valid JSON: nested too deeply") from None
     kind = fields.pop("kind", None) if isinstance(fields, dict) else None
     if not isinstance(kind, str):
         raise _DecodeError("must be an object with a kind")
@@ -209,12 +260,12 @@ def _decoder(cls: Any) -> _Decoder:  # noqa: PLR0911 - one return for each kind 
         return lambda value, place, _: _of(bool, value, place, "true or false")
     if cls is int:
         return lambda value, place, _: value if type(value) is int else _refuse(place, value, "a whole number")
-    return lambda value, place, _: value if type(value) is str else _refuse(place, value, "a string")
+    return lambda value, place, _: _text(value) if type(value) is str else _refuse(place, value, "a string")
 
 
 def _object(cls: type) -> _Decoder:
     hints = typing.get_type_hints(cls, vars(events))
-    decoders = {field.name: _decoder(hints[field.name]) for field, _ in _fields(cls)}
+    decoders = {field.name: _bounded(cls, field.name, _decoder(hints[field.name])) for field, _ in _fields(cls)}
     required = frozenset(field.name for field, default in _fields(cls) if default is dataclasses.MISSING)
 
     def decode(value: Any, place: str, unknown: Counter[str]) -> Any:
@@ -233,16 +284,50 @@ def _object(cls: type) -> _Decoder:
     return decode
 
 
+def _bounds(cls: type, name: str) -> dict[str, float]:
+    """The range of a field's numbers, as JSON Schema says it; empty for any."""
+    if name in _POSITIVE.get(cls, ()):
+        return {"exclusiveMinimum": 0.0}
+    if name in _NOT_NEGATIVE.get(cls, ()):
+        return {"minimum": 0.0}
+    return {"minimum": 0.0, "maximum": LAST_MOMENT} if name in _TIMES else {}
+
+
+def _bounded(cls: type, name: str, decode: _Decoder) -> _Decoder:
+    bounds = _bounds(cls, name)
+    if not bounds:
+        return decode
+    if "exclusiveMinimum" in bounds:
+        allowed = "more than 0"
+    else:
+        allowed = "a time until the year 9999, in seconds since the epoch" if "maximum" in bounds else "at least 0"
+    least, most, zero = 0.0, bounds.get("maximum", math.inf), "minimum" in bounds
+
+    def check(value: Any, place: str, unknown: Counter[str]) -> Any:
+        number = decode(value, place, unknown)
+        good = number is None or least < number <= most or (zero and number == least)
+        return number if good else _refuse(place, value, allowed)
+
+    return check
+
+
 def _number(value: Any, place: str, _: Counter[str]) -> float:
     if type(value) is float and math.isfinite(value):
         return value
-    return float(value) if type(value) is int else _refuse(place, value, "a finite number")
+    if type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    return cast("float", _refuse(place, value, "a finite number"))
+
+
+def _text(value: str) -> str:
+    """A text without halves of surrogate pairs: JSON may hold them, and no file or terminal takes them."""
+    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _texts(value: Any, place: str, _: Counter[str]) -> dict[str, str]:
     if any(not isinstance(one, str) for one in _of(dict, value, place, "an object").values()):
         _refuse(place, value, "an object of strings")
-    return cast("dict[str, str]", value)
+    return {_text(name): _text(one) for name, one in value.items()}
 
 
 def _of(cls: type, value: Any, place: str, allowed: str) -> Any:
@@ -254,7 +339,10 @@ def _refuse(place: str, value: Any, allowed: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes, or nested too deeply
+        return "(a value)"
     return text if len(text) <= 60 else f"{text[:60]}..."  # noqa: PLR2004 - half a line of a terminal
 
 
@@ -290,7 +378,10 @@ def _schema_of(cls: Any) -> dict[str, Any]:
         return {
             "description": (cls.__doc__ or "").partition("\n")[0],
             "type": "object",
-            "properties": {field.name: _schema_of(hints[field.name]) for field, _ in fields},
+            "properties": {
+                field.name: {**_schema_of(hints[field.name]), **_bounds(cast("type", cls), field.name)}
+                for field, _ in fields
+            },
             "required": [field.name for field, default in fields if default is dataclasses.MISSING],
         }
     if issubclass(cls, enum.StrEnum):
