@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from prometheus_client import CollectorRegistry, start_http_server
@@ -112,6 +113,13 @@ class Stage:
             if isinstance(event, Alert) and event.name == PLAN.alert and (not states or event.state in states)
         ]
 
+    def recorded(self, state: str) -> float:
+        """When the alert got to a state by Prometheus' own record: the time of the first sample of its series."""
+        query = f'ALERTS{{alertname="{PLAN.alert}",node="a",alertstate="{state}"}}[5m]'
+        answer = httpx.get(f"{self.servers.url}/api/v1/query", params={"query": query}, trust_env=False)
+        (series,) = answer.json()["data"]["result"]
+        return float(series["values"][0][0])
+
     def troubles(self, what: Trouble) -> list[Disturbance]:
         return [event for event in self.events if isinstance(event, Disturbance) and event.what is what]
 
@@ -139,6 +147,8 @@ def test_a_hot_host_goes_through_the_chain_and_each_state_has_its_time(tmp_path:
         assert timing.group_wait <= notified - firing < timing.group_wait + slack
         assert notified < resolved < time.time()
         assert len({alert.fingerprint for alert in alerts[1:]}) == 1
+        for alert, state in ((alerts[0], "pending"), (alerts[1], "firing")):
+            assert alert.at == pytest.approx(stage.recorded(state), abs=0.002)
         assert len(stage.bodies) >= 2
         assert [event for event in stage.events if isinstance(event, Disturbance)] == []
 

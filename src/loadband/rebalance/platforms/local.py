@@ -49,6 +49,9 @@ RECORDER = "recorder"
 """The name of this process among the run's own programs."""
 OBSERVER_INTERVAL = "200ms"
 """A scrape gets counters that are at most that old."""
+AT_ONCE = 0.005
+"""Seconds within which all counters are read, unless that has failed `READINGS` times."""
+READINGS = 3
 END_SECONDS = 3.0
 """For the regulators to end before they are killed; each promises 2."""
 SETTLED = 0.8
@@ -68,8 +71,10 @@ class _Slice:
     asked: float
     regulator: Regulator
     movable: bool
+    used: float = 0.0
+    """CPU-seconds, as last read."""
     counted: float = 0.0
-    """CPU-seconds that are accounted to hosts already."""
+    """Of these, those that are counted as its hosts' already."""
     up: bool = False
     """Whether it answers: what it burns before that isn't the load."""
     lately: History = field(default_factory=lambda: History(SETTLED))
@@ -86,6 +91,9 @@ class _Program:
     host: str | None
     """None: on CPUs that are no host."""
     used: float = 0.0
+    """CPU-seconds, as last read."""
+    counted: float = 0.0
+    """Of these, those that are counted as its host's already."""
 
 
 class Local:
@@ -171,7 +179,7 @@ class Local:
                 confine(pid, self._own_cpus)
             # Our children were born on these CPUs: all that they have used, they have used there.
             before = _cpu_time(pid, 0.0) if pid == os.getpid() else 0.0
-            self._programs[name] = _Program(pid, self._own_host, before)
+            self._programs[name] = _Program(pid, self._own_host, before, before)
 
     # Slices
 
@@ -197,8 +205,7 @@ class Local:
         """See `Platform`."""
         if (one := self._slices.pop(name, None)) is None:
             return
-        self._account(one)
-        self._sample_slice(time.time(), one)
+        self._leaves(one)
         one.regulator.end()
         self._ending.append(one)
         self._tell(one, present=False)
@@ -210,11 +217,17 @@ class Local:
     def _tell(self, one: _Slice, *, present: bool = True) -> None:
         self._events.append(Slice(at=time.time(), name=one.name, host=one.host, cpus=one.asked, present=present))
 
-    def _account(self, one: _Slice) -> None:
-        """Add what a slice has used since the last time to the host on which it is."""
-        used = one.regulator.used()
-        self._ledger.ours(one.host, used - one.counted)
-        one.counted = used
+    def _count(self, one: _Slice | _Program) -> None:
+        """Count what was used since the last time as used on the host on which it is."""
+        if one.host is not None:
+            self._ledger.ours(one.host, one.used - one.counted)
+        one.counted = one.used
+
+    def _leaves(self, one: _Slice) -> None:
+        """Count and sample a slice at the moment at which it leaves its host."""
+        at, one.used = time.time(), one.regulator.used()
+        self._count(one)
+        self._sampled(at, Subject.SLICE, one.name, one.host, one.used)
 
     # Moves
 
@@ -260,8 +273,7 @@ class Local:
             self._fail_moves -= 1
             tell(MoveState.FAILED, "the scenario has this move fail")
             return move
-        self._account(one)
-        self._sample_slice(time.time(), one)
+        self._leaves(one)
         try:
             confine(one.regulator.pid, self._division.hosts[destination])
         except OSError as error:
@@ -293,7 +305,7 @@ class Local:
                     reason=f"its affinity was changed to {_listed(found or frozenset())}",
                 )
             )
-            self._account(one)
+            self._leaves(one)
             one.host = host or one.host
             confine(one.regulator.pid, self._division.hosts[one.host])
 
@@ -329,7 +341,7 @@ class Local:
 
     def _notice_deaths(self) -> None:
         for one in [each for each in self._slices.values() if each.regulator.ended]:
-            self._account(one)
+            self._leaves(one)
             del self._slices[one.name]
             self._events.append(
                 Disturbance(
@@ -347,28 +359,40 @@ class Local:
 
     def _sample(self) -> None:
         """Take a sample of everything, and see whether somebody else burns."""
-        at = time.time()
-        now, busy = self._busy.read()
+        at, now, busy = self._read_counters()
         for one in self._slices.values():
-            with suppress(ProcessLookupError):  # its end is noticed at the next poll
-                confine(one.regulator.pid, self._division.hosts[one.host])
-            self._account(one)
-            self._sample_slice(at, one)
+            self._count(one)
+            self._sampled(at, Subject.SLICE, one.name, one.host, one.used)
         for one in self._ending:
-            self._account(one)
+            self._count(one)
         self._ending = [one for one in self._ending if not one.regulator.ended]
         for name, program in self._programs.items():
-            before, program.used = program.used, _cpu_time(program.pid, program.used)
+            self._count(program)
             if program.host is not None:
-                self._ledger.ours(program.host, program.used - before)
                 self._sampled(at, Subject.OWN, name, program.host, program.used)
         for name, seconds in busy.items():
             self._sampled(at, Subject.HOST, name, name, seconds)
             self._busy_history[name].add(now, seconds)
         self._events += self._ledger.examine(now, busy, self._pids())
+        for one in self._slices.values():
+            with suppress(ProcessLookupError):  # its end is noticed at the next poll
+                confine(one.regulator.pid, self._division.hosts[one.host])
 
-    def _sample_slice(self, at: float, one: _Slice) -> None:
-        self._sampled(at, Subject.SLICE, one.name, one.host, one.regulator.used())
+    def _read_counters(self) -> tuple[float, float, Mapping[str, float]]:
+        """Read all counters as nearly at once as can be; returns both clocks' times, and the hosts' busy time.
+
+        This process may have to wait for a CPU in the middle of it: then it reads again.
+        """
+        for _ in range(READINGS):
+            began, at = time.monotonic(), time.time()
+            for one in (*self._slices.values(), *self._ending):
+                one.used = one.regulator.used()
+            for program in self._programs.values():
+                program.used = _cpu_time(program.pid, program.used)
+            now, busy = self._busy.read()
+            if now - began < AT_ONCE:
+                break
+        return at, now, busy
 
     def _sampled(self, at: float, subject: Subject, name: str, host: str, seconds: float) -> None:
         self._events.append(Sample(at=at, subject=subject, name=name, host=host, cpu_seconds=seconds))
