@@ -8,7 +8,7 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
 from loadband.server import Application
 from loadband.serving import ListenError, Server
 from loadband.setpoint import SetpointCell
-from loadband.settings import REVISION, Asked, LawName, Loaded, OnEnd, Settings, help_text, load
+from loadband.settings import REVISION, Asked, LawName, Loaded, LogLevel, OnEnd, Settings, help_text, load
 from loadband.sources import SettingsError
 from loadband.units import Listen
 from loadband.workers import Workers
@@ -137,7 +137,7 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
     minute = Minute(source)
     with (
         _server(settings, minute, ending) as address,
-        _in_background("neighbours", neighbours.run),
+        _in_background("neighbours", neighbours.run) if _is_seen(settings) else nullcontext(),
         _in_background("minute", minute.run),
         _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as writing,
         _control(settings, cell),
@@ -157,6 +157,12 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
         # It is blocked for ever by a terminal or pipe that nobody reads, and the interpreter's own end would be, too.
         os._exit(code)
     return code
+
+
+def _is_seen(settings: Settings) -> bool:
+    """Whether it can be seen anywhere who the others are: to find out costs milliseconds, which spoil a small load."""
+    logged = settings.log_level in {LogLevel.DEBUG, LogLevel.INFO}
+    return settings.listen is not None or logged or os.isatty(1)
 
 
 def _controller(settings: Settings, reach: float) -> tuple[Decider, float | None]:

@@ -359,3 +359,13 @@ def test_a_bug_is_not_hidden_and_all_is_undone_nevertheless() -> None:
     with pytest.raises(ZeroDivisionError):
         stage.run()
     undone()
+
+
+def test_a_slice_that_dies_before_the_baseline_ends_the_run() -> None:
+    stage = Stage()
+    stage.watcher.unseen = "host a in Prometheus"
+    died = Disturbance(at=EPOCH, what=Trouble.SLICE_DIED, host="a", who="a-1", detail="slice a-1 died: signal 9")
+    stage.clocks.at(2, lambda: stage.machine._events.append(died))
+    assert stage.run() == Result(EndReason.FAILED, "before the baseline, slice a-1 died: signal 9", ())
+    assert stage.of(Disturbance) == [died]
+    stage.assert_undone()

@@ -530,6 +530,8 @@ class Conductor:
             self._alerts.event(event)
         for one in self._audience:
             one.event(event)
+        if isinstance(event, Disturbance) and event.what is Trouble.SLICE_DIED and not self._begun:
+            raise PlatformError(f"before the baseline, {event.detail}")
 
     def _stage(self, doing: str, until: float | None) -> None:
         for one in self._audience:

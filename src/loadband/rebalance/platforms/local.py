@@ -52,6 +52,8 @@ OBSERVER_INTERVAL = "200ms"
 AT_ONCE = 0.005
 """Seconds within which all counters are read, unless that has failed `READINGS` times."""
 READINGS = 3
+STARTS = 3
+"""How often a slice is started that ends before it is up."""
 END_SECONDS = 3.0
 """For the regulators to end before they are killed; each promises 2."""
 SETTLED = 0.8
@@ -81,6 +83,8 @@ class _Slice:
     """Its CPU-seconds since it is up and was last asked for something."""
     settled: bool = False
     """Whether it has burnt that since then."""
+    starts: int = 1
+    """How often it was started."""
 
 
 @dataclass(slots=True)
@@ -342,6 +346,12 @@ class Local:
     def _notice_deaths(self) -> None:
         for one in [each for each in self._slices.values() if each.regulator.ended]:
             self._leaves(one)
+            if not one.up and one.starts < STARTS:
+                # Another program took its port in the moment between finding and using it.
+                one.starts += 1
+                one.regulator = Regulator(one.asked, self._division.hosts[one.host])
+                one.used = one.counted = 0.0
+                continue
             del self._slices[one.name]
             self._events.append(
                 Disturbance(
