@@ -229,6 +229,14 @@ def test_what_never_gets_ready_ends_the_run_with_the_reason() -> None:
     stage.assert_undone()
 
 
+def test_what_never_gets_ready_is_told_with_what_went_wrong() -> None:
+    stage = Stage()
+    stage.watcher.unseen = "host a in Prometheus"
+    load = Disturbance(at=EPOCH, what=Trouble.FOREIGN_LOAD, host="a", detail="yes (pid 4711) took 38 % of a over 8 s")
+    stage.clocks.at(2, lambda: stage.machine._events.append(load))
+    assert stage.run().detail.endswith("still waiting for host a in Prometheus; yes (pid 4711) took 38 % of a over 8 s")
+
+
 def test_an_overload_that_never_stands_is_watched_nevertheless() -> None:
     stage = Stage()
     stage.machine.slow_slices.add("a-3")

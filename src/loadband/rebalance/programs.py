@@ -109,9 +109,14 @@ class Program:
         return self._process.pid
 
     @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    @property
     def ended(self) -> str:
         """How it ended, with its last words; empty while it runs."""
-        code = self._process.poll()
+        code = self.code
         if code is None:
             return ""
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

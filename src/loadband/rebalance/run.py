@@ -312,6 +312,8 @@ class Conductor:
         self._ailing: set[str] = set()
         """What of the rebalancer's health was recorded."""
         self._health_at = 0.0
+        self._spoiled = ""
+        """The last thing that went wrong, for people."""
 
     def run(self, run: str, repeat: int = 1) -> Result:
         """Do it all; whatever goes wrong is in the result and, as far as possible, in the recording.
@@ -407,7 +409,8 @@ class Conductor:
 
     def _wait_for(self, what: str, until: float) -> None:
         if self._time.monotonic() > until:
-            raise PlatformError(f"not ready after {READY_SECONDS:g} s: still waiting for {what}")
+            why = f"; {self._spoiled}" if self._spoiled else ""
+            raise PlatformError(f"not ready after {READY_SECONDS:g} s: still waiting for {what}{why}")
         self._wait()
 
     # The phases
@@ -530,8 +533,10 @@ class Conductor:
             self._alerts.event(event)
         for one in self._audience:
             one.event(event)
-        if isinstance(event, Disturbance) and event.what is Trouble.SLICE_DIED and not self._begun:
-            raise PlatformError(f"before the baseline, {event.detail}")
+        if isinstance(event, Disturbance):
+            self._spoiled = event.detail
+            if event.what is Trouble.SLICE_DIED and not self._begun:
+                raise PlatformError(f"before the baseline, {event.detail}")
 
     def _stage(self, doing: str, until: float | None) -> None:
         for one in self._audience:

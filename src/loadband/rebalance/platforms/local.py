@@ -346,7 +346,7 @@ class Local:
     def _notice_deaths(self) -> None:
         for one in [each for each in self._slices.values() if each.regulator.ended]:
             self._leaves(one)
-            if not one.up and one.starts < STARTS:
+            if one.regulator.refused and one.starts < STARTS:
                 # Another program took its port in the moment between finding and using it.
                 one.starts += 1
                 one.regulator = Regulator(one.asked, self._division.hosts[one.host])

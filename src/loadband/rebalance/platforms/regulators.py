@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 from loadband.client import ControlClient, ControlError
+from loadband.exits import Exit
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.platforms.machine import Cpus, confine, cpu_time
 from loadband.rebalance.programs import Program, ProgramError, free_port
@@ -63,6 +64,11 @@ class Regulator:
     def ended(self) -> str:
         """How it ended, for people; empty while it runs."""
         return self._program.ended
+
+    @property
+    def refused(self) -> bool:
+        """Whether it ended because it couldn't begin: another program has taken its port, for one."""
+        return self._program.code == Exit.BAD_INPUT
 
     def used(self) -> float:
         """Its CPU-seconds since its start; of one that ended, as last read."""
