@@ -31,3 +31,13 @@ def result(*names: str) -> Result:
 def changed(name: str, change: Callable[[Recording], Recording]) -> Result:
     """The result of one case, changed."""
     return evaluate("run-1", {"recording-1.jsonl": change(CASES[name]())})
+
+
+def limited(name: str, **limits: str) -> Result:
+    """The result of one case with other limits."""
+
+    def change(recording: Recording) -> Recording:
+        plan = replace(recording.run.plan, limits=limits)
+        return replace(recording, run=replace(recording.run, plan=plan))
+
+    return changed(name, change)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +15,14 @@ import pytest
 from junitparser import Error, Failure, JUnitXml
 from program import LOADBAND
 from recordings import CASES, big
-from results import repeats, result
+from results import changed, limited, repeats, result
 from rich.console import Console
 
 from loadband.exits import Exit
 from loadband.rebalance import cli
-from loadband.rebalance.events import Part, Recording
+from loadband.rebalance.events import Alert, AlertState, Move, Part, Recording
 from loadband.rebalance.recording import Writer
-from loadband.rebalance.report import document, junit, terminal
+from loadband.rebalance.report import document, junit, page, terminal
 from loadband.rebalance.report.advice import advice
 from loadband.rebalance.report.directory import files_of
 from loadband.rebalance.report.evaluation import ResultError, evaluate
@@ -180,12 +180,94 @@ def test_advice_names_the_cause(name: str, about: str, words: str) -> None:
     assert words in found[about]
 
 
-def test_advice_without_a_move_asks_about_the_rebalancer() -> None:
-    recording = CASES["never_balanced"]()
-    still = tuple(event for event in recording.events if type(event).__name__ != "Move")
-    found = evaluate("x", {"recording-1.jsonl": dataclasses.replace(recording, events=still)})
-    texts = " ".join(one.text for one in advice(found.repeats[0]))
-    assert "the webhook got it, but nothing was moved" in texts
+@pytest.mark.parametrize(
+    ("name", "limit", "text", "words"),
+    [
+        ("good", "time_to_alert", "<= 5s", "The alert came as the configuration allows (8 to 13 s)"),
+        (
+            "good",
+            "time_to_first_move",
+            "<= 5s",
+            "The longest part, 10.5 s, is the time from the overload to the firing",
+        ),
+        ("good", "time_to_relief", "<= 5s", "That is where most time can be saved"),
+        ("good", "moves", "== 0", "Moves: 1. Have the rebalancer choose slices that fit the gap"),
+        ("good", "load_fidelity", "< 50%", "The limit is missed. Look at when it happened"),
+        ("good", "residual_imbalance", "<= 1%", "1 move was done, which was too little"),
+        ("failing_move", "failed_moves", "== 0", "The reasons given: "),
+        ("slow_oscillation", "oscillation", "<= 0.1", "swings to and fro"),
+        ("lost_balance", "overshoot", "== 0", "A destination became hot itself"),
+        ("two_at_once", "undershoot", "== 0", "More was moved than was needed"),
+        ("evicted", "work_lost_ratio", "== 0", "look at the moves' downtime"),
+        ("needless_move", "moves", "== 0", "Nothing should move in this scenario"),
+        ("silent_alert", "time_to_alert", "<= 5s", "was pending 2 times but never fired"),
+        ("silent_alert", "time_to_first_move", "<= 5s", "was pending 2 times but never fired"),
+        ("silent_alert", "firing_to_webhook", "<= 5s", "This could not be measured"),
+    ],
+)
+def test_advice_about_a_limit_names_the_cause(name: str, limit: str, text: str, words: str) -> None:
+    repeat = limited(name, **{limit: text}).repeats[0]
+    found = {one.about: one.text for one in advice(repeat)}
+    about = limit.replace("_", " ")
+    # What the expectation's check already says isn't said twice.
+    assert any(words in one for key, one in found.items() if key == about or about not in found)
+
+
+def without(recording: Recording, *kinds: type, states: tuple[str, ...] = ()) -> Recording:
+    """A recording without some events; of those with a state only the ones in these states."""
+    kept = tuple(
+        event
+        for event in recording.events
+        if not isinstance(event, kinds) or (states and getattr(event, "state", None) not in states)
+    )
+    return replace(recording, events=kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda one: without(one, Move), "the webhook got it, but nothing was moved"),
+        (
+            lambda one: without(without(one, Move), Alert, states=("notified",)),
+            "nothing was moved. The webhook never got it: check Alertmanager's route",
+        ),
+        (lambda one: without(one, Alert, Move), "was never even pending. Check in Prometheus that its rule is loaded"),
+        (
+            lambda one: without(one, Move, states=("done",)),
+            'asked for 1 move, and none was done ("a is hot")',
+        ),
+    ],
+)
+def test_advice_names_the_link_of_the_chain_that_is_broken(
+    change: Callable[[Recording], Recording], words: str
+) -> None:
+    texts = " ".join(one.text for one in advice(changed("never_balanced", change).repeats[0]))
+    assert words in texts
+
+
+def test_advice_on_an_alert_that_should_not_fire() -> None:
+    def fire(recording: Recording) -> Recording:
+        events = tuple(
+            replace(event, state=AlertState.FIRING)
+            if isinstance(event, Alert) and event.state is AlertState.DROPPED
+            else event
+            for event in recording.events
+        )
+        return replace(recording, events=events)
+
+    texts = " ".join(one.text for one in advice(changed("short_burst", fire).repeats[0]))
+    assert "should not fire on this load. Give its rule a longer for" in texts
+
+
+def test_without_the_monitorings_intervals_nothing_is_said_of_bounds() -> None:
+    def forget(recording: Recording) -> Recording:
+        plan = replace(recording.run.plan, limits={"time_to_alert": "<= 5s"})
+        return replace(recording, run=replace(recording.run, timing=None, plan=plan))
+
+    found = changed("good", forget)
+    (one,) = advice(found.repeats[0])
+    assert one.text.startswith("Shorten the rule's for, the scrape interval")
+    assert "the bounds can&#39;t be stated" in page.html(found)
 
 
 # The terminal

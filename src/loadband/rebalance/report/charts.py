@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -568,7 +569,7 @@ class _MinuteLocator(MaxNLocator):
 
 def _thinned(line: Line) -> tuple[list[float], list[float]]:
     """A curve with at most about `POINTS` points: of each stretch the first, the extremes and the last stay."""
-    points = [(at, float("nan") if value is None else value) for at, value in zip(line.times, line.values, strict=True)]
+    points = [(at, math.nan if value is None else value) for at, value in zip(line.times, line.values, strict=True)]
     if len(points) > POINTS:
         edges = np.linspace(0, len(points), POINTS // 3 + 1).astype(int)
         points = [point for start, stop in pairwise(edges) for point in _corners(points[start:stop])]
@@ -576,10 +577,10 @@ def _thinned(line: Line) -> tuple[list[float], list[float]]:
 
 
 def _corners(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    known = [point for point in points if point[1] == point[1]]
-    if len(known) < len(points):
-        return points[:1] + known[1:] if len(known) > 1 else points[:1]
-    picked = {points[0], min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])}
+    """The points of a stretch that its picture can't do without; all of them if there is a gap in it."""
+    if any(math.isnan(value) for _, value in points):
+        return points
+    picked = {points[0], min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1]), points[-1]}
     return sorted(picked)
 
 

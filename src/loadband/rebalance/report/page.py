@@ -377,7 +377,7 @@ def _chain(result: Result) -> list[dict[str, Any]]:
             {
                 **_measured(summary.median),
                 "title": words.title(name),
-                "text": summary.definition.text,
+                "text": _plain(summary.definition),
                 "range": _range(summary),
                 "bounds": words.between(bounds, summary.definition.unit) if bounds else "",
                 "within": _within(summary),
@@ -466,11 +466,16 @@ def _definitions(result: Result) -> list[dict[str, str]]:
         {
             "title": words.title(definition.name),
             "unit": {"ratio": "percent", "count": "count", "s": "seconds"}.get(definition.unit, definition.unit),
-            "text": f"{definition.text} {better[definition.better]}".rstrip(),
+            "text": f"{_plain(definition)} {better[definition.better]}".rstrip(),
             "source": definition.source,
         }
         for definition in figures.values()
     ]
+
+
+def _plain(definition: Definition) -> str:
+    """A definition without the marks of code."""
+    return definition.text.replace("`", "")
 
 
 def _one_measure(result: Result) -> str:
