@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from loadband.rebalance.events import Phase
+from loadband.rebalance.events import MoveState, Phase
 from loadband.rebalance.figures import Figures
 from loadband.rebalance.report import words
 from loadband.rebalance.timeline import Migration, Series, Timeline
@@ -77,6 +77,7 @@ class MoveArrow:
     state: str
     """`done`, `failed`, `cancelled`, or what it had come to."""
     reason: str
+    """Why it failed or was cancelled; of others, why it was asked for."""
     seconds: float | None
     """How long it took as the platform states it."""
     downtime: float | None
@@ -211,7 +212,7 @@ def _arrows(timeline: Timeline, zero: float) -> Iterator[MoveArrow]:
             begin=_begin(move) - zero,
             end=None if move.ended is None else move.ended - zero,
             state=str(move.state),
-            reason=move.failure or move.reason,
+            reason=move.failure if move.state in {MoveState.FAILED, MoveState.CANCELLED} else move.reason,
             seconds=move.seconds,
             downtime=move.downtime,
             foreign=move.by not in actors,
