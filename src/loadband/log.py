@@ -168,6 +168,14 @@ def _summary(since: Snapshot, snapshot: Snapshot) -> Fields:
     return fields
 
 
+def _line_of(record: logging.LogRecord) -> Line:
+    """A message of another thread, with the traceback if it reports an exception; still one line."""
+    fields = {"logger": record.name}
+    if record.exc_info:
+        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return Line(record.levelno, record.getMessage(), fields)
+
+
 def _writer(file: TextIO, level: str, style: Literal["text", "json"]) -> Callable[[Line], None]:
     order = ["timestamp", "level", "event"]
     text = structlog.processors.LogfmtRenderer(key_order=order, bool_as_flag=False)
@@ -228,7 +236,7 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
             snapshot = source()
             for line in journal.lines(snapshot) if snapshot else ():
                 write(line)
-            for said in inbox.take():
-                write(Line(said.levelno, said.getMessage(), {"logger": said.name}))
+            for record in inbox.take():
+                write(_line_of(record))
         end = {"held": snapshot.held, "summary": output.summary(snapshot)} if snapshot else {}
         write(Line(logging.INFO, "stopped", end))

@@ -299,6 +299,33 @@ class Full(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_an_exception_is_one_line_with_its_traceback(style: str) -> None:
+    def work() -> None:
+        raise RuntimeError("no\nmemory")
+
+    def source() -> Snapshot:
+        try:
+            work()
+        except RuntimeError:
+            logging.getLogger("loadband.workers").exception("worker 0 died")
+        return snapshot()
+
+    (line,) = [line for line in write(source, style=style) if "worker 0 died" in line]
+    traceback = json.loads(line)["traceback"] if style == "json" else line.partition("traceback=")[2]
+    assert "Traceback (most recent call last)" in traceback
+    assert __file__ in traceback
+    assert "RuntimeError: no" in traceback
+
+
+def test_a_message_without_an_exception_has_no_traceback() -> None:
+    def source() -> Snapshot:
+        logging.getLogger("loadband.workers").warning("worker 0 is slow")
+        return snapshot()
+
+    assert [line for line in write(source) if "worker 0 is slow" in line and "traceback" not in line]
+
+
 def test_a_line_that_cannot_be_written_does_not_end_the_log() -> None:
     file: TextIO = Full(refused=2)
     stop = threading.Event()
