@@ -29,6 +29,8 @@ _KNOWN_RANGE = re.compile(
     r"(\s*;\s*(version=(0\.0\.1|0\.0\.4|1\.0\.0)|escaping=[a-z0-9-]+|charset=utf-8|q=[0-9.]+))*\s*"
 )
 """The media ranges that scrapers send. On other versions, the client library raises or repeats them in its answer."""
+_REFUSED = re.compile(r"[^;]*;\s*q=0(\.0{0,3})?\s*", re.ASCII | re.IGNORECASE)
+"""An encoding that the client doesn't want (RFC 9110); the client library doesn't look at the weight."""
 
 
 class Application:
@@ -77,7 +79,8 @@ class Application:
         ranges = [part for part in environ.get("HTTP_ACCEPT", "").split(",") if _KNOWN_RANGE.fullmatch(part)]
         encode, content_type = choose_encoder(",".join(ranges))
         body = encode(self._registry)
-        if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+        encodings = environ.get("HTTP_ACCEPT_ENCODING", "").split(",")
+        if gzip_accepted(",".join(each for each in encodings if not _REFUSED.fullmatch(each))):
             return Answer(HTTPStatus.OK, gzip.compress(body), content_type, {"Content-Encoding": "gzip"})
         return Answer(HTTPStatus.OK, body, content_type)
 

@@ -209,6 +209,22 @@ def test_metrics_are_gzipped_only_where_that_is_accepted() -> None:
     assert len(zipped.body) < len(plain.body) / 2
 
 
+@pytest.mark.parametrize(
+    ("accepted", "gzipped"),
+    [
+        ("gzip;q=0", False),
+        ("identity, gzip ; Q=0.000", False),
+        ("br;q=1.0, gzip;q=0.0, *;q=0", False),
+        ("gzip;q=0.001", True),
+        ("gzip;q=0.5, br;q=0", True),
+        ("gzip;q=1", True),
+    ],
+)
+def test_an_encoding_of_weight_zero_is_not_wanted(accepted: str, *, gzipped: bool) -> None:
+    answer = call(make_application(), "/metrics", accept_encoding=accepted)
+    assert ("Content-Encoding" in answer.headers) == gzipped
+
+
 def test_metrics_answer_before_the_first_cycle() -> None:
     answer = call(make_application(None), "/metrics")
     assert answer.status == 200
