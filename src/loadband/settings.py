@@ -302,7 +302,14 @@ def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
     except EnvValidationError as error:
         messages = cast("Mapping[str, list[str]]", error.error_messages)  # a list only if Env is eager
         problems |= {variable.removeprefix(PREFIX): " ".join(said) for variable, said in messages.items()}
-    return values, [f"{given[name]}: {problems[name]}" for name in given if name in problems]
+    return values, [f"{given[name]}: {problems[name]}{_quotes(given[name])}" for name in given if name in problems]
+
+
+def _quotes(given: Given) -> str:
+    """The end of a message about a variable whose text is in quotes, which no setting allows."""
+    text = given.text or ""
+    quoted = given.origin is Origin.VARIABLE and len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return "; leave out the quotes around it, which docker's --env-file keeps" if quoted else ""
 
 
 def _setting(text: str, parser: Parser) -> object:

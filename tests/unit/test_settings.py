@@ -419,6 +419,13 @@ TOKEN = "0123456789-hush/hush=="
 ALLOWED_TOKEN = BY_NAME["CONTROL_TOKEN"].parser.allowed
 
 
+@pytest.mark.parametrize("text", ['"60"', "'60'", '""', '"'])
+def test_quotes_that_were_kept_are_named(text: str) -> None:
+    (problem,) = problems(environ={"LOADBAND_MIN": text})
+    assert problem.startswith(f"LOADBAND_MIN={text!r}: must be 0..100 (percent), written as 60 or 60%")
+    assert ("; leave out the quotes around it" in problem) == (len(text) > 1)
+
+
 def test_a_secret_comes_from_its_variable_or_a_file_and_is_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")

@@ -55,6 +55,9 @@ def problems(argv: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     return list(caught.value.problems)
 
 
+QUOTES = "; leave out the quotes around it, which docker's --env-file keeps"
+
+
 def line_of(place: str, text: str, declaration: Declaration) -> str:
     text = text.strip()
     shown = repr(text if len(text) <= 60 else text[:60] + "...")
@@ -71,7 +74,9 @@ def test_every_bad_setting_has_its_line_with_name_value_and_what_is_allowed(
         {BY_NAME[name].variable: text for name, text in in_environ.items()},
     )
     assert told == [
-        line_of(d.flag, in_flags[d.name], d) if d.name in in_flags else line_of(d.variable, in_environ[d.name], d)
+        line_of(d.flag, in_flags[d.name], d)
+        if d.name in in_flags
+        else line_of(d.variable, in_environ[d.name], d) + (QUOTES if in_environ[d.name] in {"'60'", '"60"'} else "")
         for d in DECLARATIONS
         if d.name in in_flags or d.name in in_environ
     ]
