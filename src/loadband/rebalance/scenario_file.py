@@ -54,12 +54,17 @@ class Key:
 
     name: str
     parser: Callable[[Any], Any]
-    default: Any
-    """In inside units; None: a default that depends on others, which `help` states, or none at all."""
+    written: str | int | bool | None
+    """Its default, as TOML has it; None: one that depends on others, which `help` states, or none at all."""
     allowed: str
     help: str
     json: Mapping[str, Any]
     """What JSON Schema says of its value."""
+
+    @property
+    def default(self) -> Any:
+        """What a scenario without the key has."""
+        return None if self.written is None else self.parser(self.written)
 
 
 _SIZE = Number(PERCENT, "0.1", "100")
@@ -70,73 +75,91 @@ _COUNT = Unit("count", {"": "1"})
 _FACTOR = Unit("factor", {"": "1"})
 
 
-def _key(name: str, parser: Number, default: Any, explained: str) -> Key:
+def _key(name: str, parser: Number, written: str | int | None, explained: str) -> Key:
     kind = "integer" if parser.whole else "number"
-    return Key(name, number(parser), default, parser.allowed, explained, {"type": [kind, "string"]})
+    return Key(name, number(parser), written, parser.allowed, explained, {"type": [kind, "string"]})
 
 
-def _word(name: str, words: Sequence[str], default: str, explained: str) -> Key:
-    return Key(name, one_of(*words), default, listed(*words), explained, {"enum": [str(word) for word in words]})
+def _word(name: str, words: Sequence[str], written: str, explained: str) -> Key:
+    return Key(name, one_of(*words), written, listed(*words), explained, {"enum": [str(word) for word in words]})
 
 
-def _label(name: str, default: str | None, explained: str) -> Key:
+def _label(name: str, written: str | None, explained: str) -> Key:
     allowed = f"1..{MAX_NAME} lower-case letters, digits and dashes"
-    return Key(name, _name, default, allowed, explained, {"type": "string", "pattern": f"^{_NAME.pattern}$"})
+    return Key(name, _name, written, allowed, explained, {"type": "string", "pattern": f"^{_NAME.pattern}$"})
 
 
 def _flag(name: str, explained: str) -> Key:
     json = {"type": "boolean"}
-    return Key(name, _true_or_false, default=True, allowed="true or false", help=explained, json=json)
+    return Key(name, _true_or_false, written=True, allowed="true or false", help=explained, json=json)
 
 
-def _words_key(name: str, most: int, default: str, explained: str) -> Key:
-    return Key(name, text(most), default, f"1..{most} characters", explained, {"type": "string", "maxLength": most})
+def _words_key(name: str, most: int, written: str | None, explained: str) -> Key:
+    json = {"type": "string", "minLength": 1, "maxLength": most}
+    return Key(name, text(most), written, f"1..{most} characters", explained, json)
 
+
+_WHERE = "`hot`, `cool` or `each` host, or the host of that name."
 
 TOP = (
-    _label("name", None, "The scenario's name; by default the file's."),
-    _words_key("proves", 200, "", "What a run of it proves, one sentence."),
-    _word("expect", list(Expectation), Expectation.BALANCE, "What is expected of the platform."),
-    _label("rebalancer", "mover", "The rebalancer that is used if the command line names none."),
-    _words_key("alert", 200, "LoadbandHostHot", "The name of the alert that is awaited."),
-    _key("hot", _SIZE, 0.75, "The hot threshold: a host at or above it is hot."),
-    _word("imbalance", list(Imbalance), Imbalance.SPREAD, "The measure of imbalance that decides."),
-    _key("theta", Number(_RATIO, "0", "100"), 0.25, "Balance is an imbalance of at most this."),
-    _key("hold", _SOME_SECONDS, 10.0, "H: balance and relief count only if they last that long."),
-    _key("settle", _SOME_SECONDS, 2.0, "W: the overload counts from when it lasts that long."),
-    _key("return_within", _SECONDS, 60.0, "C: a move back to a host that was left within C is thrash."),
-    _key("faster", Number(_FACTOR, "1", "30"), 15.0, "By how much shipped rules and configurations are shortened."),
-    _key("sample", Number(TIME, "100ms", "1m"), 0.5, "From one sample of a host to the next."),
-    _key("fail_moves", Number(_COUNT, "0", "100", whole=True), 0, "How many moves fail before the first succeeds."),
+    _label("name", None, "The scenario's name; by default that of the file."),
+    _words_key("proves", 200, None, "What a run proves, one sentence."),
+    _word("expect", list(Expectation), "balance", "What is expected of the platform."),
+    _label("rebalancer", "mover", "The rebalancer that is used unless the command line names one."),
+    _words_key("alert", 200, "LoadbandHostHot", "The alert that is awaited."),
+    _key("hot", _SIZE, "75%", "The hot threshold: a host at or above it is hot."),
+    _word("imbalance", list(Imbalance), "spread", "The measure of imbalance that decides."),
+    _key("theta", Number(_RATIO, "0", "100"), "25%", "Balance is an imbalance of at most this."),
+    _key("hold", _SOME_SECONDS, "10s", "H: balance and relief count only if they last that long."),
+    _key("settle", _SOME_SECONDS, "2s", "W: the overload stands once it has lasted that long."),
+    _key("return_within", _SECONDS, "60s", "C: a move back to a host that was left within C is thrash."),
+    _key(
+        "faster",
+        Number(_FACTOR, "1", "30"),
+        15,
+        "All durations of the shipped rules and configurations: so much shorter.",
+    ),
+    _key("sample", Number(TIME, "100ms", "1m"), "500ms", "From one sample of a host to the next."),
+    _key("fail_moves", Number(_COUNT, "0", "100", whole=True), 0, "So many moves fail before the first one succeeds."),
     _key("repeats", Number(_COUNT, "1", "100", whole=True), 1, "How often the scenario is run."),
-    _key("seed", Number(_COUNT, "0", "1000000", whole=True), 0, "Of whatever is drawn by chance."),
+    _key(
+        "seed",
+        Number(_COUNT, "0", "1000000", whole=True),
+        0,
+        "Recorded with each run, for platforms that draw by chance.",
+    ),
 )
 HOSTS = (
-    _key("count", Number(_COUNT, "1", "200", whole=True), 2, "How many hosts take part: host-1, host-2 ..."),
-    _key("hot", Number(_COUNT, "0", "200", whole=True), 1, "How many of them, the first ones, are overloaded."),
+    _key("count", Number(_COUNT, "1", "200", whole=True), 2, "How many hosts take part: `host-1`, `host-2`, ..."),
+    _key("hot", Number(_COUNT, "0", "200", whole=True), 1, "How many of them are overloaded: the first ones."),
 )
 PHASES = (
-    _key("baseline", _SECONDS, 5.0, "How long the platform is watched before the overload."),
-    _key("watch", _SOME_SECONDS, 60.0, "How long it is watched from the begin of the overload."),
-    _key("recovery", _SECONDS, 20.0, "How long the alert may take to resolve after that."),
+    _key("baseline", _SECONDS, "5s", "How long the platform is watched before the overload."),
+    _key("watch", _SOME_SECONDS, "60s", "How long it is watched from the begin of the overload."),
+    _key("recovery", _SECONDS, "20s", "How long the alert may take to resolve after that, at most."),
 )
 SLICES = (
-    _label("name", "resident", "The slices are called by this and a number."),
-    _label("on", "each", "Where: on the hot hosts, the cool ones, on each, or on the host of that name."),
-    _key("count", Number(_COUNT, "1", "1000", whole=True), 1, "How many, on each of these hosts."),
-    _key("size", _SIZE, 0.2, "What each burns, as a share of its host."),
+    _label("name", "resident", "The slices are called `resident-1-2`: the second one on `host-1`."),
+    _label("on", "each", _WHERE),
+    _key("count", Number(_COUNT, "1", "1000", whole=True), 1, "How many slices on each of these hosts."),
+    _key("size", _SIZE, "20%", "What each burns, as a share of its host."),
     _flag("movable", "Whether a rebalancer may move them. If not, they are neighbours: load that it only sees."),
 )
 OVERLOAD = (
-    _label("add", None, "Slices come, called by this and a number."),
-    _label("raise", None, "The slices of that name, which are there, burn another amount."),
-    _label("on", "hot", "Where: on the hot hosts, the cool ones, on each, or on the host of that name."),
-    _key("count", Number(_COUNT, "1", "1000", whole=True), 1, "With add: how many, on each of these hosts."),
-    _key("size", _SIZE, 0.2, "What each burns then, as a share of its host."),
-    _flag("movable", "With add: as for the slices that are there from the start."),
-    _key("after", _SECONDS, 0.0, "When, from the begin of the overload."),
-    _key("over", _SECONDS, 0.0, "In which time they get to that size, step by step; 0: at once."),
-    _key("lasts", _SOME_SECONDS, None, "How long after that they burn again what they did before; by default never."),
+    _label("add", None, "Slices come; they are called by this name."),
+    _label("raise", None, "The slices of that name, which are there from the start, burn another amount."),
+    _label("on", "hot", _WHERE),
+    _key("count", Number(_COUNT, "1", "1000", whole=True), 1, "With `add`: how many slices on each of these hosts."),
+    _key("size", _SIZE, "20%", "What each burns then, as a share of its host."),
+    _flag("movable", "With `add`: whether a rebalancer may move them."),
+    _key("after", _SECONDS, "0s", "When this begins, from the begin of the overload."),
+    _key("over", _SECONDS, "0s", "How long they take to get to that size, step by step; 0: at once."),
+    _key(
+        "lasts",
+        _SOME_SECONDS,
+        None,
+        "How long from `after` until they burn again what they did before; by default for ever.",
+    ),
 )
 LIMITED = tuple(DEFINITIONS)
 """The figures that may have a limit."""
@@ -164,6 +187,7 @@ def parse(document: str, file: str) -> Scenario:
     """
     top = parse_document(document, file, "the scenario")
     values = _take(top, TOP)
+    values["proves"] = values["proves"] or ""
     if "name" not in top:
         stem = re.sub(r"[^a-z0-9]+", "-", PurePath(file).stem.lower())[:MAX_NAME].strip("-")
         values["name"] = stem or "scenario"
@@ -402,8 +426,9 @@ def schema() -> dict[str, Any]:
 
 
 def _schema_of(keys: Sequence[Key]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {key.name: {"description": f"{key.help} {key.allowed}", **key.json} for key in keys},
-    }
+    return {"type": "object", "additionalProperties": False, "properties": {key.name: _property(key) for key in keys}}
+
+
+def _property(key: Key) -> dict[str, Any]:
+    default = {} if key.written is None else {"default": key.written}
+    return {"description": f"{key.help} Must be {key.allowed}.", **key.json, **default}
