@@ -68,7 +68,7 @@ class Key:
 
 
 _SIZE = Number(PERCENT, "0.1", "100")
-_RATIO = Unit("ratio", {"": "1", "%": "0.01"})
+_RATIO = Unit("ratio", {"": "1", "%": "0.01"}, "0.25 or 25%")
 _SECONDS = Number(TIME, "0", "24h")
 _SOME_SECONDS = Number(TIME, "100ms", "24h")
 _COUNT = Unit("count", {"": "1"})
@@ -117,10 +117,10 @@ TOP = (
         "faster",
         Number(_FACTOR, "1", "30"),
         15,
-        "All durations of the shipped rules and configurations: so much shorter.",
+        "How many times shorter the durations of the shipped rules and configurations are.",
     ),
     _key("sample", Number(TIME, "100ms", "1m"), "500ms", "From one sample of a host to the next."),
-    _key("fail_moves", Number(_COUNT, "0", "100", whole=True), 0, "So many moves fail before the first one succeeds."),
+    _key("fail_moves", Number(_COUNT, "0", "100", whole=True), 0, "How many moves fail before the first one succeeds."),
     _key("repeats", Number(_COUNT, "1", "100", whole=True), 1, "How often the scenario is run."),
     _key(
         "seed",
