@@ -248,6 +248,10 @@ def test_a_rule_looks_back_no_further_than_its_window_and_without_for_it_fires_a
     assert value_of(figures["firing_to_webhook"], censored=True) == pytest.approx(74.0)
 
 
+def test_a_rule_may_see_an_overload_two_scrapes_early() -> None:
+    assert of(moved(noticed()))["time_to_pending"].bounds == (-2.0, 2.0)
+
+
 def test_without_a_configuration_nothing_is_bounded() -> None:
     figures = of(moved(noticed(timing=None)))
     assert {figure.bounds for figure in figures.values()} == {None}
@@ -400,6 +404,13 @@ def test_turning_points_are_those_of_swings_that_are_large_enough(
     values: list[float], least: float, turns: list[float]
 ) -> None:
     assert turning_points(values, least) == turns
+
+
+def test_oscillation_says_what_it_counted() -> None:
+    figure = measure(CASES["slow_oscillation"]())["oscillation"]
+    assert figure.based_on == "3 turns in 46 moments since 35.0 s"
+    # 4 swings between points that are exact to two levels each
+    assert figure.resolution == pytest.approx(2 * 2 * (0.01 / 4 + 0.02) / 4 * 4 / 0.6)
 
 
 def test_oscillation_by_a_measure_whose_ideal_is_one_is_about_what_exceeds_it() -> None:

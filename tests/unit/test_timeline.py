@@ -126,6 +126,14 @@ def test_a_gap_ends_a_piece_and_the_next_one_begins_a_window_after_it() -> None:
     assert len(imbalance(CASES["gap"]()).pieces) == 2
 
 
+def test_imbalance_is_not_known_while_any_host_that_was_there_is_not() -> None:
+    for host in ("a", "b", "c"):
+        scene = noticed(hosts=dict.fromkeys("abc", CPUS))
+        scene.lose(host, 50.0, 60.0)
+        shown = points(imbalance(scene.record()))
+        assert {at for at in range(4, 101) if at not in shown} == set(range(51, 64)), host
+
+
 def test_a_time_without_any_sample_ends_a_piece_too() -> None:
     scene = noticed()
     scene.lose("a", 50.0, 60.0)
@@ -366,6 +374,22 @@ def test_the_episode_that_counts_is_the_first_that_fired_in_time() -> None:
     assert Timeline(overloaded().record()).episode is None
 
 
+@pytest.mark.parametrize("name", ["Aaa", "Zzz"])
+def test_other_alerts_are_not_awaited(name: str) -> None:
+    scene = noticed()
+    scene.event(Alert(at=25.0, state=AlertState.FIRING, name=name, host="a"))
+    line = Timeline(scene.record())
+    assert len(line.episodes) == 2
+    assert [each.alert for each in line.awaited] == [PLAN.alert]
+
+
+def test_without_hot_hosts_an_alert_about_any_host_is_awaited() -> None:
+    scene = overloaded(replace(PLAN, hot_hosts=()))
+    scene.alert("b", pending=24.5, firing=34.5)
+    scene.alert("elsewhere", pending=24.5, firing=34.5)
+    assert [each.host for each in Timeline(scene.record()).awaited] == ["b"]
+
+
 def test_an_alert_about_no_host_counts_too() -> None:
     scene = overloaded()
     scene.alert("", pending=24.5, firing=34.5)
@@ -460,6 +484,7 @@ def test_slices_are_there_from_their_first_event_to_their_last() -> None:
     assert line.present(EPOCH + 29, EPOCH + 50) == ["early", "late"]
     assert line.asked["early"].at(EPOCH + 31) == 0
     assert line.slices_on("a") == ["early", "late"]
+    assert line.slices_on("0") == line.slices_on("b") == []
     assert line.placed("late", EPOCH + 49) is None
     assert line.placed("late", EPOCH + 50) == "a"
 

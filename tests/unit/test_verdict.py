@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recordings import CASES, PLAN, Scene, good, noticed, overloaded
+from recordings import CASES, EPOCH, PLAN, Scene, good, noticed, overloaded
 
-from loadband.rebalance.events import EndReason, Expectation, Plan, Recording, Subject, Trouble
+from loadband.rebalance.events import Alert, AlertState, EndReason, Expectation, Plan, Recording, Subject, Trouble
 from loadband.rebalance.figures import DEFINITIONS, Figure, measure
 from loadband.rebalance.verdict import Check, CheckKind, Outcome, Verdict, judge, overall, parse_limit
 
@@ -218,6 +218,36 @@ def test_a_platform_that_disappoints_fails(expect: str, name: str, example: str)
     assert (check.kind, check.outcome, check.evidence) == (CheckKind.EXPECTATION, Outcome.FAIL, example)
     assert verdict.outcome is Outcome.FAIL
     assert example in verdict.sentence
+
+
+def test_balance_that_comes_before_any_move_is_not_due_to_it() -> None:
+    scene = noticed()
+    for number in range(1, 5):
+        scene.ask(40.0, f"a{number}", 0.3)
+    scene.move(60.0, "a1", "b")
+    check = checks_of(scene.record())["balance came back"]
+    assert check.outcome is Outcome.FAIL
+    assert check.evidence == "balance came back after 19 s, before anything was moved: no move caused it"
+
+
+@pytest.mark.parametrize(("resolution", "outcome"), [(0.0, Outcome.FAIL), (0.4, Outcome.FAIL), (0.6, Outcome.PASS)])
+def test_a_move_is_before_the_alert_if_that_is_sure(resolution: float, outcome: Outcome) -> None:
+    scene = noticed(moves_resolution=resolution)
+    scene.move(34.0, "a1", "b")
+    assert checks_of(scene.record())["moved after the alert"].outcome is outcome
+    polled = overloaded()
+    polled.alert(pending=24.5, firing=34.5)
+    polled.event(Alert(at=34.6, state=AlertState.NOTIFIED, name=PLAN.alert, host="a", resolution=resolution))
+    polled.move(34.0, "a1", "b")
+    assert checks_of(polled.record())["moved after the alert"].outcome is outcome
+
+
+@pytest.mark.parametrize("name", ["Aaa", "Zzz"])
+def test_other_alerts_may_fire(name: str) -> None:
+    recording = CASES["short_burst"]()
+    other = Alert(at=EPOCH + 30, state=AlertState.FIRING, name=name, host="a")
+    recording = replace(recording, events=(*recording.events, other))
+    assert verdict_of(recording).outcome is Outcome.PASS
 
 
 def test_the_page_has_all_expectations() -> None:

@@ -43,8 +43,6 @@ IDEAL: Mapping[Imbalance, float] = {
     Imbalance.PEAK: 1.0,
 }
 """What each measure is if all hosts are equally busy."""
-_NEAR = 0.01
-"""Of a sample interval: that much after its last sample a counter still counts as read. Clocks aren't exact."""
 _THIN = 0.5
 """Of a sample interval: moments are at least that far apart, however the hosts' samples interleave."""
 
@@ -69,10 +67,6 @@ class Series:
         """Time and value of each point, in order."""
         for piece in self.pieces:
             yield from zip(piece.times, piece.values, strict=True)
-
-    def between(self, begin: float, end: float) -> list[tuple[float, float]]:
-        """The points with begin <= time <= end."""
-        return [point for point in self if begin <= point[0] <= end]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,8 +313,6 @@ class Timeline:
 
     def _level(self, host: str, at: float) -> float:
         counter, capacity = self.busy[host], self.capacity[host]
-        if 0 < at - counter.times[-1] <= _NEAR * self.plan.sample_interval:
-            at = counter.times[-1]
         begin = at - self.plan.window
         if capacity.least(begin, at) <= 0:
             return math.nan
