@@ -155,7 +155,7 @@ def test_the_mistakes_are_refused_with_what_the_page_says() -> None:
 
 def test_each_default_is_what_its_key_allows() -> None:
     written = [key for keys in TABLES.values() for key in keys if key.written is not None]
-    assert len(written) > 30
+    assert len(written) >= 30
     for key in written:
         assert key.default == key.parser(key.written)
         jsonschema.validate(key.written, dict(key.json))
