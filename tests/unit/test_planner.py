@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from plans import PLAN
+from program import wait_until
 
 from loadband.rebalance.events import Part, Real, Trouble
 from loadband.rebalance.platforms import HostView, MoveRefusedError, SliceView, View
@@ -154,13 +157,35 @@ def test_a_program_that_hangs_is_given_up() -> None:
     assert "no answer within 30 s" in trouble.detail
 
 
+def ask_and_wait(pid: Path) -> None:
+    """A run whose planner is asked, says who it is, and doesn't answer."""
+    tempfile.tempdir = str(pid.parent)
+    code = f"import os, time; print(os.getpid(), file=open({str(pid)!r}, 'w'), flush=True); time.sleep(600)"
+    planner(code, Bench()).step(0.0)
+    time.sleep(600)
+
+
+def test_a_program_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    run = multiprocessing.get_context("spawn").Process(target=ask_and_wait, args=(pid,))
+    run.start()
+    try:
+        wait_until(lambda: pid.read_text().endswith("\n"), 20, "the planner to be asked")
+    finally:
+        run.kill()
+        run.join()
+        run.close()
+    planned = Path("/proc") / pid.read_text().strip()
+    wait_until(lambda: not planned.exists(), 5, "the planner's end")
+
+
 def test_a_program_that_does_not_exist_is_named() -> None:
     made = Planner(Part(name="test", interval=5.0), ["/nonexistent/planner"])
     made.start(Context(run="r", plan=PLAN, actuator=Bench(), prometheus=None))
-    made.step(0.0)
+    answered(made, 0.0)
     trouble = made.health(0.0)
     assert trouble is not None
-    assert "/nonexistent/planner" in trouble.detail
+    assert trouble.detail == "ended with code 1: /nonexistent/planner: No such file or directory"
     with pytest.raises(RebalancerError, match="/nonexistent/planner"):
         checked(["/nonexistent/planner"])
     assert checked([sys.executable]) == [sys.executable]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -17,13 +21,24 @@ END_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 _LAST_WORDS = 2000
 """Characters of a log that stand in a message."""
-_DIES_WITH_PARENT = (
-    "import ctypes, os, signal, sys;"
-    "ctypes.CDLL(None).prctl(1, signal.SIGKILL);"
-    "os.getppid() == int(sys.argv[1]) or sys.exit(1);"
-    "os.execvp(sys.argv[2], sys.argv[2:])"
-)
-"""Asks the kernel for SIGKILL when the parent ends (PR_SET_PDEATHSIG, prctl(2)), then becomes the program."""
+_DIES_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the program that wanted this one has ended")
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"{sys.argv[2]}: {error.strerror}")
+"""
+"""Asks the kernel for SIGKILL when the parent ends (PR_SET_PDEATHSIG, prctl(2)), then becomes the program.
+
+A wrapper, because what runs between fork and exec (subprocess' `preexec_fn`) can block in a process with threads.
+"""
+_FIRST_PORT = 20_000
+"""Well-known servers listen below."""
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_PORT_TRIES = 100
 
 Value = TypeVar("Value")
 
@@ -53,11 +68,28 @@ def find(package: str, *names: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+    """A TCP port of the loopback address that nobody uses now.
+
+    If possible, it isn't one of those that the kernel gives to outgoing connections: one of these could take it before
+    the program for which it was found listens on it.
+    """
+    end = _first_outgoing_port()
+    candidates = [
+        _FIRST_PORT + secrets.randbelow(end - _FIRST_PORT) for _ in range(_PORT_TRIES if end > _FIRST_PORT else 0)
+    ]
+    for candidate in [*candidates, 0]:
+        with socket.socket() as listening, suppress(OSError):
+            listening.bind(("127.0.0.1", candidate))
+            port: int = listening.getsockname()[1]
+            return port
+    raise OSError(errno.EADDRINUSE, "all TCP ports of the loopback address are in use")
+
+
+def _first_outgoing_port() -> int:
+    try:
+        return int(_PORT_RANGE.read_text().split()[0])
+    except (OSError, ValueError):
+        return 0
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -67,35 +99,50 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Program:
-    """A child process. It is killed when the thread that started it ends, however that comes about.
+    """A child process that doesn't outlive this one.
+
+    It is killed when the thread that started it ends, however that comes about. What it has started in its process
+    group is killed once its own end is noticed.
 
     Args:
         command: the program and its arguments.
         log: a file for what it says; made, or emptied. None: nobody keeps it.
         settings: LOADBAND_ variables for it, names without the prefix.
+        stdin: the file that is its standard input. None: it is empty.
+        stdout: a file for its standard output, made, or emptied; the log gets the rest. None: the log gets both.
 
     Raises:
-        ProgramError: it can't be started.
+        ProgramError: it can't be started, because a file can't be opened, or there are too many processes. A command
+            that can't be executed ends at once, and says so.
     """
 
     def __init__(
-        self, command: Sequence[str], log: Path | None = None, settings: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        *,
+        stdin: Path | None = None,
+        stdout: Path | None = None,
     ) -> None:
         self.command = list(command)
         self.log = log
+        nothing = Path(os.devnull)
         wrapped = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
         try:
-            with (log or Path(os.devnull)).open("wb") as file:
+            with ExitStack() as files:
+                said = files.enter_context((log or nothing).open("wb"))
                 self._process = subprocess.Popen(  # noqa: S603 - what the caller runs
                     wrapped,
                     env=environment(settings),
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
+                    stdin=files.enter_context((stdin or nothing).open("rb")),
+                    stdout=files.enter_context(stdout.open("wb")) if stdout else said,
+                    stderr=said,
                     process_group=0,  # Ctrl-C is for this process, which ends its children in its own order
                 )
         except OSError as error:
             raise ProgramError(f"{command[0]} can't be started: {error}") from error
+        self._swept = False
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +158,10 @@ class Program:
     @property
     def code(self) -> int | None:
         """Its exit code, negative for a signal; None while it runs."""
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None:
+            self._sweep()
+        return code
 
     @property
     def ended(self) -> str:
@@ -132,7 +182,8 @@ class Program:
 
     def signal(self, number: int) -> None:
         """Send it a signal; nothing if it has ended."""
-        self._process.send_signal(number)
+        if self.code is None:
+            self._process.send_signal(number)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, at most so long; returns whether it has."""
@@ -140,14 +191,27 @@ class Program:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
+        self._sweep()
         return True
 
-    def stop(self) -> None:
-        """Have it end, and wait until it is gone; may be called more than once."""
-        self._process.terminate()
-        if not self.wait(END_SECONDS):
+    def stop(self, patience: float | None = None) -> None:
+        """Have it end, and wait until it is gone; may be called more than once.
+
+        Args:
+            patience: seconds that it may take before it is killed; None: `END_SECONDS`.
+        """
+        self.signal(signal.SIGTERM)
+        if not self.wait(END_SECONDS if patience is None else patience):
             self._process.kill()
             self._process.wait()
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Kill what is left of its process group. Once: later the group's number may be somebody else's."""
+        if not self._swept:
+            self._swept = True
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], Value | None], seconds: float, what: str, program: Program | None = None) -> Value:

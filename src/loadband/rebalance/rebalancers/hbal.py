@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from loadband.rebalance.events import Part, Real
+from loadband.rebalance.programs import Program
 from loadband.rebalance.rebalancers import RebalancerError
-from loadband.rebalance.rebalancers.planner import Planner
+from loadband.rebalance.rebalancers.planner import LONGEST, Planner
 
 PROGRAM = "hbal"
 _GROUP = "loadband"
@@ -103,13 +104,14 @@ def main() -> int:
         files = Path(folder, "cluster"), Path(folder, "load")
         for file, text in zip(files, (cluster, load), strict=True):
             file.write_text(text)
-        answer = subprocess.run(  # noqa: S603 - the real one
-            [PROGRAM, "-t", str(files[0]), "-U", str(files[1]), "-C"], capture_output=True, text=True, check=False
-        )
-    if answer.returncode:
-        sys.stderr.write(answer.stderr or answer.stdout)
-        return answer.returncode
-    json.dump({"moves": moves(state, answer.stdout)}, sys.stdout)
+        command = [PROGRAM, "-t", str(files[0]), "-U", str(files[1]), "-C"]
+        with Program(command, Path(folder, "said")) as program:
+            program.wait(LONGEST)
+            if program.code != 0:
+                sys.stderr.write(program.ended or f"hbal takes longer than {LONGEST:g} s")
+                return 1
+        said = Path(folder, "said").read_text()
+    json.dump({"moves": moves(state, said)}, sys.stdout)
     return 0
 
 

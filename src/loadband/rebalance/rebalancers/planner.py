@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from loadband.rebalance.events import Disturbance, Part, Trouble
 from loadband.rebalance.platforms import MoveRefusedError, View
+from loadband.rebalance.programs import Program, ProgramError
 from loadband.rebalance.rebalancers import Context, RebalancerError
 
 LONGEST = 30.0
@@ -137,12 +139,12 @@ class Planner:
             self._asked = now
             try:
                 self._question = _Question(self._command, state_text(view, self._context.plan.hot), now)
-            except OSError as error:
-                self._trouble = f"{self._command[0]}: {error.strerror}"
+            except (OSError, ProgramError) as error:
+                self._trouble = str(error)
 
     def _hear(self, question: _Question, now: float) -> None:
         """Take the answer if there is one; give up a program that takes too long."""
-        code = question.process.poll()
+        code = question.program.code
         if code is None and now < question.at + LONGEST:
             return
         self._question = None
@@ -183,35 +185,24 @@ class _Question:
     """A program that was asked. Files take what it says: a full pipe would block it.
 
     Raises:
-        OSError: it can't be started.
+        OSError: no file can be made for what it is told and says.
+        ProgramError: it can't be started.
     """
 
     def __init__(self, command: list[str], state: str, at: float) -> None:
         self.at = at
-        self._out: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
-        self._err: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
-        with tempfile.TemporaryFile() as told:
-            told.write(state.encode())
-            told.seek(0)
-            try:
-                self.process = subprocess.Popen(  # noqa: S603 - the program that the user named
-                    command, stdin=told, stdout=self._out, stderr=self._err
-                )
-            except OSError:
-                self._out.close()
-                self._err.close()
-                raise
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadband-planner-")))
+            told, self._said, self._complained = folder / "state", folder / "answer", folder / "complaints"
+            told.write_text(state)
+            self.program = Program(command, self._complained, stdin=told, stdout=self._said)
+            self._folder = stack.pop_all()
 
     def close(self) -> tuple[str, str]:
         """End it if it runs; gives what it wrote to standard output and standard error."""
-        self.process.kill()
-        self.process.wait()
-        said = []
-        for file in (self._out, self._err):
-            file.seek(0)
-            said.append(file.read().decode(errors="replace"))
-            file.close()
-        return said[0], said[1]
+        self.program.stop(0.0)
+        with self._folder:
+            return self._said.read_text(errors="replace"), self._complained.read_text(errors="replace")
 
 
 def checked(command: Sequence[str]) -> list[str]:
