@@ -139,7 +139,9 @@ def test_an_overload_fires_the_alert_and_the_mover_brings_balance_back(tmp_path:
     assert ending(found) is EndReason.COMPLETE
     assert [event.name for event in found.events if isinstance(event, Phase)] == list(PhaseName)
     states = [event.state for event in found.events if isinstance(event, Alert) and event.name == found.run.plan.alert]
-    assert states[:4] == list(AlertState)[:4]
+    while states[:2] == [AlertState.PENDING, AlertState.DROPPED]:
+        states = states[2:]  # at the threshold the first evaluations may go either way
+    assert states[:4] == [AlertState.PENDING, AlertState.FIRING, AlertState.NOTIFIED, AlertState.RESOLVED]
     moved = [event for event in found.events if isinstance(event, Move) and event.state is MoveState.DONE]
     assert moved
     assert {(move.source, move.destination, move.by) for move in moved} == {("host-1", "host-2", "mover")}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from loadband.rebalance.events import (
     Alert,
     AlertState,
+    Clock,
     Disturbance,
     Event,
     Host,
@@ -180,6 +182,8 @@ class Machine:
 
     def _sample(self) -> None:
         at = self._clocks.wall()
+        # All hosts read the conductor's clock.
+        self._events += [Clock(at=at, host=name, offset=0.0, uncertainty=0.0) for name in self._names]
         self._events += [
             Sample(at=at, subject=Subject.HOST, name=name, host=name, cpu_seconds=busy)
             for name, busy in self._busy.items()
@@ -198,12 +202,13 @@ class Watcher:
     """A monitoring whose alert is pending as soon as a host is hot, fires after `HOLD`, and resolves at once."""
 
     url = None
-    timing = Timing(scrape=1, evaluation=1, alert_for=HOLD, group_wait=0, group_interval=1)
 
-    def __init__(self, clocks: Clocks, machine: Machine, plan: Plan) -> None:
+    def __init__(self, clocks: Clocks, machine: Machine, plan: Plan, hold: float = HOLD) -> None:
         self._clocks = clocks
         self._machine = machine
         self._plan = plan
+        self._hold = hold
+        self.timing = Timing(scrape=1, evaluation=1, alert_for=hold, group_wait=0, group_interval=1)
         self._active: dict[str, tuple[float, AlertState]] = {}
         self._events: list[Event] = []
         self._notifications: list[tuple[float, Mapping[str, Any]]] = []
@@ -230,7 +235,7 @@ class Watcher:
             since, state = self._active.get(host.name, (now, None))
             if hot and state is None:
                 self._change(host.name, AlertState.PENDING, since)
-            elif hot and state is AlertState.PENDING and now >= since + HOLD:
+            elif hot and state is AlertState.PENDING and now >= since + self._hold:
                 self._change(host.name, AlertState.FIRING, since)
                 self._notify(host.name, "firing", now)
             elif not hot and state is not None:
@@ -253,7 +258,9 @@ class Watcher:
         self._events.append(Alert(at=self._clocks.wall(), state=state, name=self._plan.alert, host=host))
 
     def _notify(self, host: str, status: str, at: float) -> None:
-        alert = {"status": status, "labels": {"alertname": self._plan.alert, "node": host}}
+        since = datetime.fromtimestamp(self._active[host][0], UTC).isoformat()
+        labels = {"alertname": self._plan.alert, "node": host}
+        alert = {"status": status, "labels": labels, "startsAt": since, "fingerprint": host}
         self._notifications.append((at, {"version": "4", "alerts": [alert]}))
 
 

@@ -168,7 +168,7 @@ def test_the_recording_begins_with_what_was_real_and_asked() -> None:
     stage.run()
     run = stage.memory.run
     assert run
-    assert (run.run, run.repeat, run.plan, run.timing) == ("r1", 1, PLAN, Watcher.timing)
+    assert (run.run, run.repeat, run.plan, run.timing) == ("r1", 1, PLAN, stage.watcher.timing)
     assert (run.platform.name, run.rebalancer.name, run.monitoring[0].name) == (
         "simulated",
         "idler",

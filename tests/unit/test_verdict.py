@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 from recordings import CASES, EPOCH, PLAN, Scene, good, noticed, overloaded
 
-from loadband.rebalance.events import Alert, AlertState, EndReason, Expectation, Plan, Recording, Subject, Trouble
+from loadband.rebalance.events import (
+    Alert,
+    AlertState,
+    EndReason,
+    Expectation,
+    Phase,
+    Plan,
+    Recording,
+    Subject,
+    Trouble,
+)
 from loadband.rebalance.figures import DEFINITIONS, Figure, measure
 from loadband.rebalance.verdict import Check, CheckKind, Outcome, Verdict, judge, overall, parse_limit
 
@@ -47,8 +57,10 @@ def played(expect: Expectation, *, as_expected: bool, limits: str, sound: bool) 
     """A run in which that is so."""
     plan = replace(PLAN, expect=expect, limits=LIMITS[limits])
     scene = overloaded(plan)
-    fires = expect is Expectation.BALANCE or (expect is Expectation.NO_ALERT and not as_expected)
-    if fires:
+    if expect is Expectation.NO_ALERT and as_expected:
+        for number in range(1, 5):
+            scene.ask(29.0, f"a{number}", 0.5)  # over before the alert is due
+    else:
         scene.alert(pending=None if limits == "one not measured" else 24.5, firing=34.5, notified=34.6, resolved=39.5)
     if as_expected is (expect is Expectation.BALANCE):
         scene.move(35.0, "a1", "b")
@@ -91,6 +103,10 @@ def spoiled(spoil: Callable[[Scene], object], scene: Scene | None = None) -> Rec
     return scene.record()
 
 
+def without_alerts(recording: Recording) -> Recording:
+    return replace(recording, events=tuple(event for event in recording.events if not isinstance(event, Alert)))
+
+
 def cool() -> Recording:
     return CASES["never_hot"]()
 
@@ -125,6 +141,7 @@ SPOILED: dict[str, Callable[[], Recording]] = {
     "monitoring": lambda: spoiled(
         lambda scene: scene.trouble(30.0, Trouble.MONITORING_DOWN, who="prometheus", detail="it doesn't answer")
     ),
+    "alert watched": lambda: spoiled(lambda _: None, noticed(timing=None)),
     "clocks together": lambda: spoiled(lambda _: None, noticed(offsets={"b": 1.5})),
     "clocks steady": lambda: spoiled(lambda scene: scene.step(36.0, "b", 0.4)),
     "samples": lambda: spoiled(lambda scene: scene.lose("b", 50.0, 54.0)),
@@ -144,6 +161,7 @@ SPOILED: dict[str, Callable[[], Recording]] = {
     "overload stood": cool,
     "calm before the overload": firing_from_the_start,
     "imbalance stood": evenly_hot,
+    "alert when due": lambda: without_alerts(CASES["unmovable"]()),
 }
 """By check, a run that is spoiled by that."""
 TOGETHER = {"something to move": {"load fidelity"}}
@@ -167,9 +185,29 @@ def test_what_spoils_a_run_makes_it_invalid_and_nothing_else_does(name: str, exa
     assert check.margin is None or check.margin <= 0
 
 
+def test_a_control_whose_alert_never_fired_proves_nothing() -> None:
+    recording = CASES["unmovable"]()
+    assert verdict_of(recording).outcome is Outcome.PASS
+    assert invalid(without_alerts(recording)) == {"alert when due"}
+
+
+@pytest.mark.parametrize("case", ["short_burst", "unmovable", "symmetric", "good"])
+def test_without_monitoring_nothing_is_proven(case: str) -> None:
+    recording = CASES[case]()
+    blind = replace(recording, run=replace(recording.run, timing=None, monitoring=()))
+    assert invalid(blind) == {"alert watched"}
+
+
+def test_a_recording_that_does_not_say_when_the_overload_began_proves_nothing() -> None:
+    recording = good()
+    events = tuple(event for event in recording.events if not isinstance(event, Phase))
+    assert "complete" in invalid(replace(recording, events=events))
+
+
 def test_the_page_has_all_reasons_and_those_of_a_good_run_are_none() -> None:
     names = [check.name for check in verdict_of(good()).checks if check.kind is CheckKind.VALIDITY]
-    assert names == [row[0] for row in rows("What makes a run INVALID")]
+    assert [*names, "alert when due"] == [row[0] for row in rows("What makes a run INVALID")]
+    assert "alert when due" in checks_of(CASES["unmovable"]())
     assert invalid(good()) == set()
     assert verdict_of(good()).outcome is Outcome.PASS
 

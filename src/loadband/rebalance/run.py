@@ -424,6 +424,9 @@ class Conductor:
         self._overload(began)
         self._phase(PhaseName.WATCH, began + plan.watch - self._time.monotonic())
         self._wait_until(began + plan.watch)
+        # A last look at the rebalancer that belongs to the watch, however long ago the one before was.
+        self._health_at = self._time.monotonic()
+        self._turn()
         self._phase(PhaseName.RECOVERY, script.recovery)
         self._recover()
 

@@ -250,6 +250,11 @@ class Timeline:
         """When the overload began to be made."""
         return self._phases.get(PhaseName.OVERLOAD, self._phases.get(PhaseName.WATCH, self.begin))
 
+    @property
+    def has_overload(self) -> bool:
+        """Whether the recording says when the overload began."""
+        return PhaseName.OVERLOAD in self._phases or PhaseName.WATCH in self._phases
+
     @cached_property
     def end(self) -> float:
         """When the watch ended: with the recovery, or with the recording."""

@@ -15,6 +15,7 @@ from loadband.rebalance.events import (
     Expectation,
     Recording,
     Subject,
+    Timing,
     Trouble,
 )
 from loadband.rebalance.figures import DEFINITIONS, Figure, Figures, number_of, shown, written
@@ -304,6 +305,7 @@ class _Judge:
         """Whether the run proves anything; causes before what follows from them."""
         yield self._complete()
         yield self._no_trouble("monitoring", "running", {Trouble.MONITORING_DOWN})
+        yield self._alert_watched()
         yield self._clocks_together()
         yield self._clocks_steady()
         yield self._samples()
@@ -324,12 +326,16 @@ class _Judge:
             yield self._calm()
             if self._line.t0 is not None:
                 yield self._imbalance_stood()
+        elif self._run.timing is not None:
+            yield self._alert_when_due(self._run.timing)
 
     def _complete(self) -> Check:
         line, end = self._line, self._line.ending
         watched, least = line.end - line.overload, self._plan.watch
         question = _Question.validity("complete", f"{written(least, 's')} watched, to the end")
         found = f"{written(watched, 's')} watched"
+        if not line.has_overload:
+            return question.answer("no overload", "the recording doesn't say when the overload began", ok=False)
         if end is None:
             said = f": {line.recording.remarks[-1]}" if line.recording.remarks else ""
             evidence = f"the recording breaks off at {line.moment(line.last)}{said}"
@@ -341,6 +347,36 @@ class _Judge:
         ok = watched >= least - self._plan.sample_interval
         evidence = "" if ok else f"the watch ended at {line.moment(line.end)}"
         return question.answer(found, evidence, ok=ok, margin=watched - least)
+
+    def _alert_watched(self) -> Check:
+        """Without monitoring, that nothing fired and nothing moved says nothing."""
+        question = _Question.validity("alert watched", "by rules that have it")
+        timing = self._run.timing
+        if timing is None:
+            evidence = f"nobody watched {self._plan.alert}: there is no monitoring, or its rules don't have that alert"
+            return question.answer("nobody", evidence, ok=False)
+        return question.answer(f"every {written(timing.evaluation, 's')}", ok=True)
+
+    def _alert_when_due(self, timing: Timing) -> Check:
+        """A host that was surely hot for longer than the alert waits must have made it fire, whatever is expected."""
+        line, plan = self._line, self._plan
+        due = timing.alert_for + 2 * (timing.scrape + timing.evaluation) + 2 * plan.sample_interval
+        question = _Question.validity("alert when due", f"within {written(due, 's')} of a host that stays hot")
+        longest, begin = 0.0, math.nan
+        for index in line.span(line.overload, line.end):
+            if line.hottest[index] >= plan.hot + plan.tolerance / 2:
+                begin = line.moments[index] if math.isnan(begin) else begin
+                longest = max(longest, line.moments[index] - begin)
+            else:
+                begin = math.nan
+        fired = any(episode.firing is not None for episode in line.awaited)
+        found = f"hot for {written(longest, 's')}, {'fired' if fired else 'not fired'}"
+        if longest > due and not fired:
+            evidence = (
+                f"a host was hot for {written(longest, 's')}, and {plan.alert} didn't fire: does anybody watch it?"
+            )
+            return question.answer(found, evidence, ok=False, margin=due - longest)
+        return question.answer(found, ok=True, margin=None if fired else due - longest)
 
     def _overload_stood(self) -> Check:
         line, hot = self._line, self._plan.hot
