@@ -265,7 +265,7 @@ def test_without_the_monitorings_intervals_nothing_is_said_of_bounds() -> None:
 
     found = changed("good", forget)
     (one,) = advice(found.repeats[0])
-    assert one.text.startswith("Shorten the rule's for, the scrape interval")
+    assert one.text.startswith("Nobody evaluates the awaited alert.")
     assert "the bounds can&#39;t be stated" in page.html(found)
 
 

@@ -95,6 +95,14 @@ _VALIDITY: Mapping[str, str] = {
         "was the one under test, name it among its actors."
     ),
     "rebalancer": "The rebalancer was not running as described. Its own log at that time says why.",
+    "alert watched": (
+        "Nobody evaluates the awaited alert. Compare its name in the scenario with the rules that Prometheus has "
+        "loaded."
+    ),
+    "alert when due": (
+        "A host was hot for long enough, and the alert did not fire, so nobody was asked to move anything. Query the "
+        "alert's expression in Prometheus: is the host scraped, and is the threshold the scenario's?"
+    ),
     "monitoring": "Prometheus or Alertmanager was down, so nothing can be said about the alert. Its log says why.",
     "hosts": "A host was not ready or under pressure. Mend it, and run this again.",
     "slices": "A slice ended or waited without being moved. Look at its log, at limits, and at free room on its host.",
