@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -13,13 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from loadband.rebalance.programs import environment, free_port
+
+__all__ = ["LOADBAND", "cpu_seconds", "environment", "free_port", "get", "metric", "run", "running", "wait_until"]
+
 LOADBAND = str(Path(sys.executable).with_name("loadband"))
-
-
-def environment(settings: dict[str, str]) -> dict[str, str]:
-    """Ours without any setting that it may hold, and with those given (names without the prefix)."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOADBAND_")}
-    return clean | {f"LOADBAND_{name}": value for name, value in settings.items()}
 
 
 def run(*arguments: str, command: Sequence[str] = (LOADBAND,), **settings: str) -> subprocess.CompletedProcess[str]:
@@ -50,12 +47,6 @@ def running(*arguments: str, command: Sequence[str] = (LOADBAND,), **settings: s
     finally:
         process.kill()
         process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def get(port: int, path: str, timeout: float = 5) -> str:
