@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ from bench.recording import Recording
 from bench.scenes import Scene
 from bench.tools import Launch, Task, Tool, environment
 from bench.usage import UsageMeter, family
+from loadband.rebalance.programs import free_port
 
 END_SECONDS = 5.0
 """Seconds that a tool has to end before it is killed."""
@@ -71,7 +71,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadband-bench-")))
         burnt = directory / "burnt"
-        task = task_of(scene, _free_port(), burnt if scene.probe is Cost else None, directory / "profile.toml")
+        task = task_of(scene, free_port(), burnt if scene.probe is Cost else None, directory / "profile.toml")
         launch = tool.launch(task)
         group = stack.enter_context(limited(scene.quota)) if scene.quota else None
         # An interruption may come while a process starts, before anything could end it.
@@ -208,9 +208,3 @@ def _memory(pid: int) -> float:
             return float(members[0].memory_info().rss) / 2**20
         return float(sum(member.memory_full_info().pss for member in members)) / 2**20
     return math.nan
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
