@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from loadband.rebalance import scenario as scenarios
-from loadband.rebalance.events import EndReason, Event, Part, Real, Run
+from loadband.rebalance.events import EndReason, Event, Part, Plan, Real, Run
 from loadband.rebalance.live import watching
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Platform
@@ -22,7 +22,7 @@ from loadband.rebalance.rebalancers.mover import Mover
 from loadband.rebalance.rebalancers.none import Nobody
 from loadband.rebalance.rebalancers.planner import Planner
 from loadband.rebalance.recording import Writer
-from loadband.rebalance.run import Cast, Conductor, RealTime, Result
+from loadband.rebalance.run import Cast, Conductor, Monitoring, RealTime, Result
 from loadband.rebalance.scenario import Scenario
 
 PLANNER_INTERVAL = 5.0
@@ -90,6 +90,20 @@ class Session:
         """
         return REBALANCERS[self.rebalancer](self.planner)
 
+    def new_monitoring(self, folder: Path, hosts: Sequence[str], plan: Plan) -> Monitoring:
+        """A Prometheus and an Alertmanager, not started.
+
+        Args:
+            folder: empty; what they write is in it.
+            hosts: the names of those that have to be seen.
+            plan: names the alert and the hot threshold.
+
+        Raises:
+            MissingError: a program isn't installed.
+            MonitoringError: the plan asks for what the rules don't have.
+        """
+        return Servers(folder, hosts, plan, self.scenario.faster)
+
     def recording(self, repeat: int) -> Path:
         """Where a repeat is recorded."""
         return self.out / f"recording-{repeat}.jsonl"
@@ -147,7 +161,7 @@ def _repeat(session: Session, run: str, repeat: int, wait: Callable[[float], boo
         platform, rebalancer = session.new_platform(), session.new_rebalancer()
         script = scenarios.script(scenario, platform.hosts(), session.seed)
         names = [host.name for host in platform.hosts()]
-        monitoring = Servers(folder, names, script.plan, scenario.faster)
+        monitoring = session.new_monitoring(folder, names, script.plan)
         stack.callback(monitoring.close)
         try:
             session.out.mkdir(parents=True, exist_ok=True)
