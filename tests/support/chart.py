@@ -19,6 +19,25 @@ Object = dict[str, Any]
 """A Kubernetes object as JSON has it."""
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, as strict readers of manifests do."""
+
+
+def _mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    pairs = loader.construct_pairs(node, deep=True)
+    found = dict(pairs)
+    assert len(found) == len(pairs), f"a key is there twice: {sorted(key for key, _ in pairs)}"
+    return found
+
+
+UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read(text: str) -> list[Object]:
+    """The objects of a rendering."""
+    return [found for found in yaml.load_all(text, UniqueKeys) if found]
+
+
 class Refused(Exception):  # noqa: N818 - what the chart did, not what went wrong
     """Helm did not render; the message is what it said."""
 
@@ -46,8 +65,7 @@ def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> str
 
 def render(values: Mapping[str, Any] | None = None, *arguments: str | Path, chart: Path = CHART) -> list[Object]:
     """The objects of a release called `one` in the namespace `space`."""
-    text = helm("template", "one", chart, "--namespace", "space", *arguments, values=values)
-    return [found for found in yaml.safe_load_all(text) if found]
+    return read(helm("template", "one", chart, "--namespace", "space", *arguments, values=values))
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:

@@ -94,12 +94,13 @@ def test_a_bare_install_is_one_small_finite_slice() -> None:
     [
         ({}, "200m", "300m"),
         ({"maxEffort": "500m"}, "500m", "675m"),
+        ({"maxEffort": "760m"}, "760m", "1"),
         ({"maxEffort": 1.5}, "1500m", "1925m"),
         ({"maxEffort": "none"}, None, None),
         ({"effort": "0.25"}, None, "363m"),
         ({"resources": {"limits": {"cpu": "500m"}}}, None, "500m"),
-        ({"resources": {"limits": {"cpu": 2}}, "maxEffort": "1.5"}, "1500m", "2000m"),
-        ({"scope": "container", "resources": {"limits": {"cpu": 1}}}, None, "1000m"),
+        ({"resources": {"limits": {"cpu": 2}}, "maxEffort": "1.5"}, "1500m", "2"),
+        ({"scope": "container", "resources": {"limits": {"cpu": 1}}}, None, "1"),
         ({"kind": "Job"}, None, None),
         ({"kind": "Job", "maxEffort": "100m"}, "100m", "175m"),
         ({"kind": "DaemonSet", "allNodes": True}, None, None),
@@ -112,6 +113,16 @@ def test_the_cpu_limit_leaves_room_above_what_a_pod_may_burn(
     objects = render(values)
     assert environment(objects).get("LOADBAND_MAX_EFFORT") == ceiling
     assert container(objects)["resources"]["limits"].get("cpu") == limit
+
+
+@pytest.mark.parametrize(
+    ("given", "rendered"),
+    [("1000m", "1"), ("2000m", "2"), ("1500m", "1500m"), (0.25, "250m"), (1, "1"), ("0.0105", "11m"), ("", None)],
+)
+def test_amounts_of_cpu_are_as_the_api_server_writes_them(given: str | float, rendered: str | None) -> None:
+    """Others would be rewritten there, and a GitOps tool would see a difference for ever."""
+    resources = container(render({"resources": {"requests": {"cpu": given}}}))["resources"]
+    assert resources["requests"].get("cpu") == rendered
 
 
 def test_a_fixed_effort_has_no_band() -> None:
@@ -242,6 +253,20 @@ def test_common_labels_are_on_every_object_and_cannot_break_a_selector() -> None
     assert metadata["labels"]["mine"] == "yes"
 
 
+@ci_files
+def test_labels_that_the_chart_sets_itself_stay_its_own_and_come_once(file: Path) -> None:
+    # `render` refuses a rendering that has a key twice.
+    common = {"app.kubernetes.io/component": "other", "app.kubernetes.io/part-of": "other", "helm.sh/chart": "other"}
+    objects = render({"commonLabels": common, "podLabels": common}, "--values", file)
+    labels = [
+        found["metadata"]["labels"] for found in objects if "helm.sh/chart" in found["metadata"].get("labels", {})
+    ]
+    assert labels
+    assert {found["app.kubernetes.io/part-of"] for found in labels} == {"loadband"}
+    assert only(objects, "Service")["metadata"]["labels"]["app.kubernetes.io/component"] == "regulator"
+    assert only(objects, "Pod")["metadata"]["labels"]["app.kubernetes.io/component"] == "test"
+
+
 def test_annotations_for_a_prometheus_that_goes_by_them() -> None:
     metadata, _ = next(pods(render({"prometheusAnnotations": True, "podAnnotations": {"a": "b"}})))
     assert metadata["annotations"] == {
@@ -289,10 +314,62 @@ def test_a_monitor_names_the_node_and_takes_what_it_is_given(kind: str, value: s
             "path": "/metrics",
             "interval": "5s",
             "scrapeTimeout": "4s",
-            "relabelings": [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}, mine],
+            # The API server would add the default action: a GitOps tool would see a difference for ever.
+            "relabelings": [
+                {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node", "action": "replace"},
+                {**mine, "action": "replace"},
+            ],
             "metricRelabelings": [drop],
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor"), ("prometheusRule", "PrometheusRule")],
+)
+def test_objects_of_the_operator_carry_annotations_for_gitops_tools(value: str, kind: str) -> None:
+    annotations = {"argocd.argoproj.io/sync-options": "SkipDryRunOnMissingResource=true"}
+    found = of_kind(render({value: {"enabled": True, "annotations": annotations}}), kind)
+    assert found
+    assert all(one["metadata"]["annotations"] == annotations for one in found)
+
+
+def test_pods_may_have_another_scheduler_runtime_and_account() -> None:
+    given = {"schedulerName": "load-aware", "runtimeClassName": "gvisor"}
+    objects = render({**given, "serviceAccount": {"create": True, "annotations": {"a": "b"}}})
+    account = only(objects, "ServiceAccount")
+    assert account["metadata"]["annotations"] == {"a": "b"}
+    assert account["automountServiceAccountToken"] is False
+    for _, spec in pods(objects):
+        assert {key: spec[key] for key in given} == given
+        assert spec["serviceAccountName"] == account["metadata"]["name"]
+        assert spec["automountServiceAccountToken"] is False
+
+
+def test_an_account_that_exists_is_used_and_not_made() -> None:
+    objects = render({"serviceAccount": {"name": "theirs"}})
+    assert of_kind(objects, "ServiceAccount") == []
+    assert [spec["serviceAccountName"] for _, spec in pods(objects)] == ["theirs", "theirs"]
+
+
+def test_a_registry_and_secrets_that_a_parent_chart_shares_are_used() -> None:
+    shared = {"imageRegistry": "mirror.example:5000", "imagePullSecrets": ["shared", {"name": "mine"}]}
+    objects = render({"global": shared, "imagePullSecrets": [{"name": "mine"}]})
+    for _, spec in pods(objects):
+        assert spec["containers"][0]["image"] == f"mirror.example:5000/loadband:{version('loadband')}"
+        assert spec["imagePullSecrets"] == [{"name": "mine"}, {"name": "shared"}]
+
+
+def test_a_secret_can_be_mounted_as_the_control_token() -> None:
+    (example,) = re.findall(r"```yaml\n(extraVolumes:.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
+    objects = render(yaml.safe_load(example) | {"profile": "x"})
+    spec = regulator(objects)["spec"]["template"]["spec"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(objects)["volumeMounts"]}
+    assert [volume["name"] for volume in spec["volumes"]] == ["profile", "token"] == list(mounts)
+    token = Path(environment(objects)["LOADBAND_CONTROL_TOKEN_FILE"])
+    assert str(token.parent) == mounts["token"]
+    assert "volumes" not in only(objects, "Pod")["spec"]
 
 
 def test_the_alerts_job_is_that_of_the_monitors() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart import CHART, Object, helm, of_kind, only, pods, render, selects
+from chart import CHART, Object, helm, of_kind, only, pods, read, render, selects
 
 TEXT = (CHART.parents[1] / "docs/kubernetes.md").read_text()
 BLOCKS = re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -25,7 +25,7 @@ def rendered(command: str) -> list[Object]:
     _, _, release, chart, *flags = shlex.split(command)
     assert Path(chart) == CHART.relative_to(CHART.parents[1])
     flags = [flag for flag in flags if flag != "--create-namespace"]
-    return [found for found in yaml.safe_load_all(helm("template", release, CHART, *flags)) if found]
+    return read(helm("template", release, CHART, *flags))
 
 
 @pytest.mark.parametrize("command", INSTALLS, ids=range(len(INSTALLS)))

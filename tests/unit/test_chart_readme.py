@@ -44,4 +44,4 @@ def test_the_schema_knows_the_values_and_no_others() -> None:
             if isinstance(value, dict):
                 compare(declared["properties"][name], value, set())
 
-    compare(schema, values, {"global", "enabled"})
+    compare(schema, values, {"enabled"})

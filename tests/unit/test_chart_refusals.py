@@ -65,6 +65,13 @@ LIMIT = {"limits": {"cpu": "200m"}}
         ({"extraEnv": [{"name": "LOADBAND_MIN", "value": "5"}]}, "extraEnv has LOADBAND_MIN: set the value band.min"),
         ({"extraEnv": [{"name": "LOADBAND_LISTEN", "value": "off"}]}, "extraEnv has LOADBAND_LISTEN"),
         (
+            {"profile": "x", "extraVolumes": [{"name": "profile", "secret": {"secretName": "x"}}]},
+            "extraVolumes has a volume called profile",
+        ),
+        ({"extraVolumes": [{"secret": {}}]}, "at '/extraVolumes/0': missing property 'name'"),
+        ({"serviceAccount": {"creat": True}}, "at '/serviceAccount': additional properties 'creat' not allowed"),
+        ({"global": {"imageRegistry": 1}}, "at '/global/imageRegistry': got number, want string"),
+        (
             {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
             "serviceMonitor and podMonitor together would scrape each pod twice",
         ),

@@ -15,6 +15,12 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Millicores as the API server writes them: 250m, but 1 instead of 1000m. */}}
+{{- define "loadband.quantity" -}}
+{{- $millicores := int64 . -}}
+{{- if mod $millicores 1000 -}}{{ $millicores }}m{{- else -}}{{ div $millicores 1000 }}{{- end -}}
+{{- end -}}
+
 {{/* A time (1h, 1.5s, 500ms, 90) in milliseconds. */}}
 {{- define "loadband.milliseconds" -}}
 {{- $text := include "loadband.text" . -}}

@@ -21,6 +21,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: regulator
 {{- end -}}
 
+{{/* The labels of every object. */}}
 {{- define "loadband.labels" -}}
 {{- $own := dict
   "app.kubernetes.io/name" (include "loadband.name" .)
@@ -33,10 +34,22 @@ app.kubernetes.io/component: regulator
 {{- toYaml (merge $own (default dict .Values.commonLabels)) -}}
 {{- end -}}
 
+{{/* The same, with a component: (list . "regulator"). */}}
+{{- define "loadband.componentLabels" -}}
+{{- $labels := include "loadband.labels" (first .) | fromYaml -}}
+{{- toYaml (set $labels "app.kubernetes.io/component" (last .)) -}}
+{{- end -}}
+
+{{/* The service account of the regulators' pods, or nothing for the namespace's default one. */}}
+{{- define "loadband.serviceAccount" -}}
+{{- default (ternary (include "loadband.fullname" .) "" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
 {{/* The image's reference; a digest overrides a tag. */}}
 {{- define "loadband.image" -}}
 {{- $image := .Values.image -}}
-{{- $name := list $image.registry $image.repository | compact | join "/" -}}
+{{- $registry := default $image.registry (default dict .Values.global).imageRegistry -}}
+{{- $name := list $registry $image.repository | compact | join "/" -}}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $name $image.digest -}}
 {{- else -}}

@@ -31,11 +31,25 @@
 {{- toYaml (merge (dict "profile.toml" .Values.profile) (default dict .Values.profileFiles)) -}}
 {{- end -}}
 
+{{- define "loadband.mounts" -}}
+{{- $own := list (dict "name" "profile" "mountPath" "/etc/loadband" "readOnly" true) -}}
+{{- toYaml (concat (ternary $own list (not (empty .Values.profile))) (default list .Values.extraVolumeMounts)) -}}
+{{- end -}}
+
+{{/* A ConfigMap isn't local storage, which would keep a descheduler from evicting the pod. */}}
+{{- define "loadband.volumes" -}}
+{{- $own := list (dict "name" "profile" "configMap" (dict "name" (printf "%s-profile" (include "loadband.fullname" .)))) -}}
+{{- toYaml (concat (ternary $own list (not (empty .Values.profile))) (default list .Values.extraVolumes)) -}}
+{{- end -}}
+
 {{- define "loadband.resources" -}}
 {{- $resources := deepCopy (default dict .Values.resources) -}}
+{{- with $resources.requests -}}
+{{- if .cpu }}{{ $_ := set . "cpu" (include "loadband.millicores" .cpu | include "loadband.quantity") }}{{ else }}{{ $_ := unset . "cpu" }}{{ end -}}
+{{- end -}}
 {{- $limits := default dict $resources.limits -}}
 {{- with include "loadband.limit" . -}}
-{{- $limits = merge (dict "cpu" (printf "%sm" .)) $limits -}}
+{{- $limits = merge (dict "cpu" (include "loadband.quantity" .)) $limits -}}
 {{- else -}}
 {{- $limits = omit $limits "cpu" -}}
 {{- end -}}
@@ -44,10 +58,23 @@
 
 {{/* What all pods have in common, including the pod of `helm test`. */}}
 {{- define "loadband.podBase" -}}
+{{- $secrets := default list .Values.imagePullSecrets -}}
+{{- range (default dict .Values.global).imagePullSecrets -}}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
 automountServiceAccountToken: false
-{{- with .Values.imagePullSecrets }}
+{{- with include "loadband.serviceAccount" . }}
+serviceAccountName: {{ . }}
+{{- end }}
+{{- with uniq $secrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.schedulerName }}
+schedulerName: {{ . }}
 {{- end }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
@@ -116,17 +143,12 @@ spec:
         periodSeconds: 5
       resources:
         {{- include "loadband.resources" . | nindent 8 }}
-      {{- if .Values.profile }}
+      {{- with include "loadband.mounts" . | fromYamlArray }}
       volumeMounts:
-        - name: profile
-          mountPath: /etc/loadband
-          readOnly: true
+        {{- toYaml . | nindent 8 }}
       {{- end }}
-  {{- if .Values.profile }}
-  # A ConfigMap isn't local storage, which would keep a descheduler from evicting the pod.
+  {{- with include "loadband.volumes" . | fromYamlArray }}
   volumes:
-    - name: profile
-      configMap:
-        name: {{ include "loadband.fullname" . }}-profile
+    {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end -}}

@@ -61,6 +61,12 @@
 {{- end -}}
 {{- end -}}
 
+{{- range $v.extraVolumes -}}
+{{- if and $v.profile (eq .name "profile") -}}
+{{- $wrong = append $wrong "extraVolumes has a volume called profile, which is the chart's own: give it another name" -}}
+{{- end -}}
+{{- end -}}
+
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
 {{- $wrong = append $wrong "serviceMonitor and podMonitor together would scrape each pod twice: enable only one of them" -}}
 {{- end -}}
