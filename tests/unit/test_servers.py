@@ -122,9 +122,12 @@ def nonsense() -> Iterator[str]:
 
 
 def test_the_clients_name_what_is_no_prometheus(nonsense: str) -> None:
-    with prometheus.Client(nonsense) as asked, pytest.raises(PrometheusError, match="404, and no JSON"):
+    with prometheus.Client(nonsense) as asked, pytest.raises(PrometheusError, match="404 Not Found, and no JSON"):
         asked.alerts()
-    with alertmanager.Client(nonsense) as knows, pytest.raises(alertmanager.AlertmanagerError, match=r"404: what\?"):
+    with (
+        alertmanager.Client(nonsense) as knows,
+        pytest.raises(alertmanager.AlertmanagerError, match="404 Not Found, and no JSON"),
+    ):
         knows.alerts()
 
 

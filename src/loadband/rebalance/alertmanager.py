@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-import httpx
 import yaml
 
 from loadband import serving
-from loadband.rebalance import shipped
+from loadband.rebalance import api, shipped
 from loadband.rebalance.programs import Program, find, free_port, wait_for
-from loadband.rebalance.prometheus import ASK_SECONDS, START_SECONDS, Labels, instant
+from loadband.rebalance.prometheus import START_SECONDS, Labels, from_yaml, instant
 from loadband.serving import Answer, respond
 
 MAX_BODY = 1 << 22
@@ -27,60 +26,30 @@ TEST_LOAD = "test-load"
 """The shipped configuration's receiver of alerts about test load."""
 
 
-class AlertmanagerError(OSError):
+class AlertmanagerError(api.ApiError):
     """Alertmanager doesn't answer, or refuses; the message names the URL and what it said."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownAlert:
     """An alert that Alertmanager knows."""
 
     labels: Labels
+    annotations: Labels
     fingerprint: str
     starts: float
     ends: float
     """Seconds since the epoch; while it fires: when it will count as resolved if it isn't heard of again."""
+    suppressed: bool
+    """Whether it is silenced or inhibited: nobody is notified of it."""
 
 
-class Client:
-    """The HTTP API of an Alertmanager, version 2.
+class Client(api.Client):
+    """The HTTP API of an Alertmanager, version 2."""
 
-    Args:
-        url: where it is: `http://host:port`, and a path if it has one.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._http = httpx.Client(timeout=ASK_SECONDS, trust_env=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def _get(self, path: str) -> Any:
-        where = f"{self.url}/api/v2/{path}"
-        try:
-            answer = self._http.get(where)
-            if answer.is_error:
-                raise AlertmanagerError(f"{where}: {answer.status_code}: {answer.text[:200]}")
-            return answer.json()
-        except httpx.HTTPError as error:
-            raise AlertmanagerError(f"{where}: {error}") from error
-        except ValueError:
-            raise AlertmanagerError(f"{where}: no JSON") from None
-
-    def is_ready(self) -> bool:
-        """Whether it serves."""
-        try:
-            return self._http.get(f"{self.url}/-/ready").is_success
-        except httpx.HTTPError:
-            return False
+    _api = "/api/v2"
+    _name = "Alertmanager"
+    _error = AlertmanagerError
 
     def version(self) -> str:
         """Its version.
@@ -88,7 +57,15 @@ class Client:
         Raises:
             AlertmanagerError: it doesn't answer.
         """
-        return str(self._get("status").get("versionInfo", {}).get("version", ""))
+        return self._ask("status", lambda status: str(status["versionInfo"]["version"]))
+
+    def config(self) -> Mapping[str, Any]:
+        """The configuration in force, as YAML has it; secrets are hidden in it.
+
+        Raises:
+            AlertmanagerError: it doesn't answer.
+        """
+        return self._ask("status", lambda status: from_yaml(status["config"]["original"]))
 
     def alerts(self) -> list[KnownAlert]:
         """The alerts that it knows as firing, silenced and inhibited ones included.
@@ -96,10 +73,18 @@ class Client:
         Raises:
             AlertmanagerError: it doesn't answer.
         """
-        return [
-            KnownAlert(alert["labels"], alert["fingerprint"], instant(alert["startsAt"]), instant(alert["endsAt"]))
-            for alert in self._get("alerts")
-        ]
+        return self._ask("alerts", lambda alerts: [_known(alert) for alert in alerts])
+
+
+def _known(alert: Mapping[str, Any]) -> KnownAlert:
+    return KnownAlert(
+        labels=alert["labels"],
+        annotations=alert["annotations"],
+        fingerprint=alert["fingerprint"],
+        starts=instant(alert["startsAt"]),
+        ends=instant(alert["endsAt"]),
+        suppressed=alert["status"]["state"] == "suppressed",
+    )
 
 
 class Server:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import yaml
 
-from loadband.rebalance import shipped
+from loadband.rebalance import api, shipped
+from loadband.rebalance.api import Value
 from loadband.rebalance.programs import Program, find, free_port, wait_for
 
-ASK_SECONDS = 5.0
 START_SECONDS = 30.0
 RESEND_SECONDS = 60.0
 """Prometheus' default of --rules.alert.resend-delay: from one notification of a firing alert to the next."""
@@ -25,7 +24,7 @@ _TARGETS = "targets/run.yaml"
 Labels = Mapping[str, str]
 
 
-class PrometheusError(OSError):
+class PrometheusError(api.ApiError):
     """Prometheus doesn't answer, or refuses; the message names the URL, what was asked, and what it said."""
 
 
@@ -46,6 +45,7 @@ class ActiveAlert:
     fires: bool
     since: float
     """When it became pending, seconds since the epoch."""
+    annotations: Labels = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -53,49 +53,15 @@ class ActiveAlert:
         return self.labels.get("alertname", "")
 
 
-class Client:
-    """The HTTP API of a Prometheus, version 1.
+class Client(api.Client):
+    """The HTTP API of a Prometheus, version 1."""
 
-    Args:
-        url: where it is: `http://host:port`, and a path if it has one.
-    """
+    _api = "/api/v1"
+    _name = "Prometheus"
+    _error = PrometheusError
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        # No proxy of the environment stands between this machine and itself.
-        self._http = httpx.Client(timeout=ASK_SECONDS, trust_env=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def _get(self, path: str, **parameters: str) -> Any:
-        where = f"{self.url}/api/v1/{path}"
-        try:
-            answer = self._http.get(where, params=parameters)
-            document = answer.json()
-        except httpx.HTTPError as error:
-            raise PrometheusError(f"{where}: {error}") from error
-        except ValueError:
-            raise PrometheusError(f"{where}: {answer.status_code}, and no JSON") from None
-        if not isinstance(document, dict) or document.get("status") != "success":
-            said = document.get("error") if isinstance(document, dict) else document
-            asked = f" {parameters['query']}" if "query" in parameters else ""
-            raise PrometheusError(f"{where}{asked}: {said}")
-        return document["data"]
-
-    def is_ready(self) -> bool:
-        """Whether it serves."""
-        try:
-            return self._http.get(f"{self.url}/-/ready").is_success
-        except httpx.HTTPError:
-            return False
+    def _data(self, path: str, read: Callable[[Any], Value], **parameters: str) -> Value:
+        return self._ask(path, lambda document: read(document["data"]), **parameters)
 
     def version(self) -> str:
         """Its version.
@@ -103,7 +69,15 @@ class Client:
         Raises:
             PrometheusError: it doesn't answer.
         """
-        return str(self._get("status/buildinfo").get("version", ""))
+        return self._data("status/buildinfo", lambda data: str(data["version"]))
+
+    def config(self) -> Mapping[str, Any]:
+        """The configuration in force, as YAML has it; secrets are hidden in it.
+
+        Raises:
+            PrometheusError: it doesn't answer.
+        """
+        return self._data("status/config", lambda data: from_yaml(data["yaml"]))
 
     def query(self, expression: str, at: float | None = None) -> list[tuple[Labels, float]]:
         """Labels and value of each sample of an instant query; a scalar has no labels.
@@ -115,10 +89,7 @@ class Client:
         Raises:
             PrometheusError: it refuses, or doesn't answer.
         """
-        data = self._get("query", query=expression, **({} if at is None else {"time": f"{at:.3f}"}))
-        if data["resultType"] == "scalar":
-            return [({}, float(data["result"][1]))]
-        return [(sample["metric"], float(sample["value"][1])) for sample in data["result"]]
+        return self._data("query", _samples, query=expression, **({} if at is None else {"time": f"{at:.3f}"}))
 
     def range(self, expression: str, start: float, end: float, step: float) -> list[tuple[Labels, list[list[float]]]]:
         """Labels and points (time, value) of each series of a range query.
@@ -132,11 +103,9 @@ class Client:
         Raises:
             PrometheusError: it refuses, or doesn't answer.
         """
-        data = self._get("query_range", query=expression, start=f"{start:.3f}", end=f"{end:.3f}", step=f"{step:.3f}")
-        return [
-            (series["metric"], [[float(at), float(value)] for at, value in series["values"]])
-            for series in data["result"]
-        ]
+        return self._data(
+            "query_range", _series, query=expression, start=f"{start:.3f}", end=f"{end:.3f}", step=f"{step:.3f}"
+        )
 
     def alerts(self) -> list[ActiveAlert]:
         """The alerts that are pending or firing now.
@@ -144,22 +113,15 @@ class Client:
         Raises:
             PrometheusError: it doesn't answer.
         """
-        return [
-            ActiveAlert(alert["labels"], alert["state"] == "firing", instant(alert["activeAt"]))
-            for alert in self._get("alerts")["alerts"]
-        ]
+        return self._data("alerts", _active)
 
     def rules(self) -> list[Mapping[str, Any]]:
-        """The rules of all groups, as the API gives them, each with its group's `interval` (seconds) added.
+        """The rules of all groups, as the API gives them, each with `group` and `interval` (seconds) of its group.
 
         Raises:
             PrometheusError: it doesn't answer.
         """
-        return [
-            {**rule, "interval": float(group["interval"])}
-            for group in self._get("rules")["groups"]
-            for rule in group["rules"]
-        ]
+        return self._data("rules", _rules)
 
     def targets(self) -> list[Mapping[str, Any]]:
         """The active targets, as the API gives them: `labels`, `health`, `lastError`, `scrapeInterval` ...
@@ -167,7 +129,49 @@ class Client:
         Raises:
             PrometheusError: it doesn't answer.
         """
-        return list(self._get("targets", state="active")["activeTargets"])
+        return self._data("targets", lambda data: list(data["activeTargets"]), state="active")
+
+
+def from_yaml(text: str) -> Mapping[str, Any]:
+    """A configuration as YAML has it.
+
+    Raises:
+        ValueError: it isn't a mapping.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(document, dict):
+        raise ValueError("not a mapping")  # noqa: TRY004 - the text is wrong, not its type
+    return document
+
+
+def _samples(data: Mapping[str, Any]) -> list[tuple[Labels, float]]:
+    if data["resultType"] == "scalar":
+        return [({}, float(data["result"][1]))]
+    return [(sample["metric"], float(sample["value"][1])) for sample in data["result"]]
+
+
+def _series(data: Mapping[str, Any]) -> list[tuple[Labels, list[list[float]]]]:
+    return [
+        (series["metric"], [[float(at), float(value)] for at, value in series["values"]]) for series in data["result"]
+    ]
+
+
+def _active(data: Mapping[str, Any]) -> list[ActiveAlert]:
+    return [
+        ActiveAlert(alert["labels"], alert["state"] == "firing", instant(alert["activeAt"]), alert["annotations"])
+        for alert in data["alerts"]
+    ]
+
+
+def _rules(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [
+        {**rule, "group": str(group["name"]), "interval": float(group["interval"])}
+        for group in data["groups"]
+        for rule in group["rules"]
+    ]
 
 
 class Server:
