@@ -27,6 +27,8 @@ VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 CPUS = 2
 BOOT_SECONDS = 400
 """An emulated machine on a busy host; 75 to 165 s were seen."""
+ANSWER_SECONDS = 30.0
+"""For an HTTP answer: after a pause an emulated machine has first to catch up."""
 
 
 def slowly(condition: Callable[[], object], pause: float) -> Callable[[], object]:
@@ -135,7 +137,11 @@ class Machine:
         self._directory = directory
         self.ports = ports
         self.qmp = Channel(directory / "qmp")
-        self.qmp.ask("qmp_capabilities")
+        try:
+            self.qmp.ask("qmp_capabilities")
+        except (OSError, RuntimeError):
+            self.qmp.close()
+            raise
 
     @property
     def console(self) -> str:
@@ -206,6 +212,18 @@ class Machine:
         self.out("systemctl is-system-running --wait; test -e /run/cloud-init/result.json", BOOT_SECONDS)
         return found
 
+    def get(self, port: int, path: str) -> str:
+        """What it answers by HTTP.
+
+        Args:
+            port: the guest's, one of `ports`.
+            path: with the query.
+
+        Raises:
+            OSError: nobody answers within `ANSWER_SECONDS`.
+        """
+        return get(self.ports[port], path, ANSWER_SECONDS)
+
     def exported(self, series: str) -> float:
         """The value of one of loadband's series, asked through the forwarded port.
 
@@ -213,7 +231,7 @@ class Machine:
             OSError: nobody answers.
             LookupError: it isn't there (yet).
         """
-        return metric(get(self.ports[LOADBAND], "/metrics"), series)
+        return metric(self.get(LOADBAND, "/metrics"), series)
 
     def wait_holding(self, seconds: float = 60) -> None:
         wait_until(slowly(lambda: self.exported('loadband_state{state="holding"}') == 1, 1), seconds, "holding")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from program import get, metric, wait_until
+from program import metric, wait_until
 from vm.bands import GOOD, MAX, MIDDLE, MIN, user_data
 from vm.conftest import Said
 from vm.machine import LOADBAND, Disks, Machine, running_machine, slowly, write_seed
@@ -44,8 +44,8 @@ def test_the_band_is_held_seen_from_outside(machine: Machine, accelerator: str, 
     firmware = machine.out("test -d /sys/firmware/efi && echo UEFI || echo BIOS")
     machine.wait_holding()
     record(machine, SETTLE)
-    before, samples = get(machine.ports[LOADBAND], "/metrics"), record(machine, 20)
-    after = get(machine.ports[LOADBAND], "/metrics")
+    before, samples = machine.get(LOADBAND, "/metrics"), record(machine, 20)
+    after = machine.get(LOADBAND, "/metrics")
     spent = {mode: _seconds(after, mode) - _seconds(before, mode) for mode in ("own", "other", "steal", "idle")}
     exported = (spent["own"] + spent["other"]) / sum(spent.values())
     outside = mean(samples)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.error import URLError
 
 import pytest
-from program import get, wait_until
+from program import wait_until
 from vm.bands import BAD, GOOD, user_data
 from vm.conftest import Said
 from vm.machine import LOADBAND, Disks, Machine, running_machine, slowly, write_seed
@@ -42,7 +42,7 @@ def test_bad_user_data_is_reported_and_burns_nothing(machine: Machine, accelerat
     assert shown == ["failed", "2", "0"]
     used = mean(record(machine, 10))
     with pytest.raises((ConnectionError, URLError)):
-        get(machine.ports[LOADBAND], "/metrics")
+        machine.get(LOADBAND, "/metrics")
     said(
         f"bad user-data, by {firmware} on {accelerator}",
         "up, reported in journal, console and status, idle",

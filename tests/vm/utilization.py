@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from program import get
 from vm.machine import NODE_EXPORTER, Machine
 
 _SERIES = re.compile(
@@ -46,7 +45,7 @@ def sample(machine: Machine) -> Sample:
     Raises:
         OSError: nobody answers.
     """
-    found = _SERIES.findall(get(machine.ports[NODE_EXPORTER], _COLLECTORS))
+    found = _SERIES.findall(machine.get(NODE_EXPORTER, _COLLECTORS))
     idle = sum(float(value) for _, cpu, _, value in found if cpu)
     (at,) = (float(value) for _, cpu, _, value in found if not cpu)
     return Sample(at, idle, len({cpu for _, cpu, _, _ in found if cpu}))
