@@ -135,6 +135,9 @@ class Machine:
     def __init__(self, process: subprocess.Popen[bytes], directory: Path, ports: dict[int, int]) -> None:
         self._process = process
         self._directory = directory
+        self._began = time.monotonic()
+        self.booted = 0.0
+        """Seconds that the last boot took that was waited for, from switching on."""
         self.ports = ports
         self.qmp = Channel(directory / "qmp")
         try:
@@ -210,6 +213,7 @@ class Machine:
         wait_until(slowly(up, 2), BOOT_SECONDS, "the guest agent's answer")
         # The last job of a boot is cloud-init's last stage.
         self.out("systemctl is-system-running --wait; test -e /run/cloud-init/result.json", BOOT_SECONDS)
+        self.booted = time.monotonic() - self._began
         return found
 
     def get(self, port: int, path: str) -> str:

@@ -34,15 +34,13 @@ def percents(found: Sequence[Window]) -> str:
 def machine(disks: Disks, accelerator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     write_seed(disks.seed, "only", user_data(GOOD))
     with running_machine(tmp_path_factory.mktemp("machine") / "source", disks, accelerator) as running:
+        running.wait_booted()
+        running.wait_holding()
         yield running
 
 
 def test_the_band_is_held_seen_from_outside(machine: Machine, accelerator: str, said: Said) -> None:
-    began = time.monotonic()
-    machine.wait_booted()
-    booted = time.monotonic() - began
     firmware = machine.out("test -d /sys/firmware/efi && echo UEFI || echo BIOS")
-    machine.wait_holding()
     record(machine, SETTLE)
     before, samples = machine.get(LOADBAND, "/metrics"), record(machine, 20)
     after = machine.get(LOADBAND, "/metrics")
@@ -54,7 +52,7 @@ def test_the_band_is_held_seen_from_outside(machine: Machine, accelerator: str, 
     said(
         f"30..40 % over 20 s, by {firmware} on {accelerator}",
         "35 % +- 1.5 on node_exporter and /metrics",
-        f"up after {booted:.0f} s; {100 * outside:.2f} % and {100 * exported:.2f} %, "
+        f"up after {machine.booted:.0f} s; {100 * outside:.2f} % and {100 * exported:.2f} %, "
         f"others {100 * spent['other'] / sum(spent.values()):.1f} %, "
         f"{100 * inside:.0f} % of seconds in band: {percents(each)}",
     )
@@ -150,10 +148,8 @@ def test_another_boot_without_network(
     disks: Disks, accelerator: str, tmp_path_factory: pytest.TempPathFactory, said: Said
 ) -> None:
     directory = tmp_path_factory.mktemp("machine") / "alone"
-    began = time.monotonic()
     with running_machine(directory, disks, accelerator, network=False) as machine:
         machine.wait_booted()
-        booted = time.monotonic() - began
         wait_until(slowly(lambda: machine.shown("StatusText")[0].startswith("holding"), 3), 90, "holding")
         script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:10670/metrics').read().decode())"
         first, last = (machine.out(f'{wait}python3 -c "{script}" | grep ^loadband_') for wait in ("", "sleep 10; "))
@@ -165,6 +161,6 @@ def test_another_boot_without_network(
         said(
             "the same disk again, without network",
             "up, holding 30..40 %",
-            f"up after {booted:.0f} s, {100 * used:.1f} % over {all_of_it / 2:.0f} s",
+            f"up after {machine.booted:.0f} s, {100 * used:.1f} % over {all_of_it / 2:.0f} s",
         )
         assert MIN <= used <= MAX
