@@ -123,7 +123,8 @@ lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(BIN)/uv pip compile $(UV) pyproject.toml -o requirements/run.txt
 	@$(BIN)/uv pip compile $(UV) --group build -o requirements/build.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra rebalance -o requirements/rebalance.txt
-	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra rebalance --group dev -o requirements/dev.txt
+	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra kubernetes -o requirements/kubernetes.txt
+	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra kubernetes --group dev -o requirements/dev.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.rebalancers import RebalancerError
 from loadband.rebalance.run import MonitoringError, Result
-from loadband.rebalance.session import PLATFORMS, REBALANCERS, Session, SessionError, perform
+from loadband.rebalance.session import PLATFORMS, REBALANCERS, Cluster, Session, SessionError, perform
 
 MOST_REPEATS = 100
 
@@ -76,6 +78,17 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--planner", metavar="COMMAND", type=shlex.split, default=[], help="With --rebalancer planner: the program."
     )
+    cluster = parser.add_argument_group("with --platform kubernetes", "The cluster is that of KUBECONFIG.")
+    cluster.add_argument(
+        "--namespace", metavar="NAME", default="loadband", help="Where the slices are made; default: loadband."
+    )
+    cluster.add_argument(
+        "--nodes", metavar="SELECTOR", default="", help="Label selector; default: all nodes that take pods."
+    )
+    cluster.add_argument("--image", metavar="IMAGE", default="", help="Of loadband, as the nodes have or pull it.")
+    cluster.add_argument(
+        "--node-cpus", metavar="N", type=_cpus, help="What a pod may use of a node; default: what the node says."
+    )
     parser.add_argument("--repeats", metavar="N", type=_repeats, help="Default: the scenario's.")
     parser.add_argument("--seed", metavar="N", type=int, help="Default: the scenario's.")
     parser.add_argument(
@@ -89,6 +102,13 @@ def _repeats(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= MOST_REPEATS):
         raise argparse.ArgumentTypeError(f"must be 1..{MOST_REPEATS}")
     return int(text)
+
+
+def _cpus(text: str) -> float:
+    with suppress(ValueError):
+        if (cpus := float(text)) > 0 and math.isfinite(cpus):
+            return cpus
+    raise argparse.ArgumentTypeError(f"{text!r}: must be a number of CPUs above 0")
 
 
 def _session(asked: argparse.Namespace) -> Session:
@@ -107,6 +127,7 @@ def _session(asked: argparse.Namespace) -> Session:
         platform=asked.platform,
         rebalancer=rebalancer,
         planner=asked.planner,
+        cluster=Cluster(namespace=asked.namespace, nodes=asked.nodes, image=asked.image, node_cpus=asked.node_cpus),
         repeats=asked.repeats or scenario.repeats,
         seed=scenario.seed if asked.seed is None else asked.seed,
         out=asked.out or Path(f"{scenario.name}-{rebalancer}-{stamp}"),

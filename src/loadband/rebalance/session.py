@@ -15,7 +15,8 @@ from loadband.rebalance import scenario as scenarios
 from loadband.rebalance.events import EndReason, Event, Part, Plan, Real, Run
 from loadband.rebalance.live import watching
 from loadband.rebalance.monitoring import Servers
-from loadband.rebalance.platforms import Platform
+from loadband.rebalance.platforms import Platform, PlatformError
+from loadband.rebalance.platforms.kubernetes.manifests import Where
 from loadband.rebalance.platforms.local import Local
 from loadband.rebalance.rebalancers import Rebalancer, RebalancerError, hbal
 from loadband.rebalance.rebalancers.mover import Mover
@@ -28,12 +29,45 @@ from loadband.rebalance.scenario import Scenario
 PLANNER_INTERVAL = 5.0
 """Seconds from one question to the next, for planners that have no interval of their own."""
 
-Platforms = Mapping[str, Callable[[Scenario], Platform]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Which nodes of a Kubernetes are used, and how."""
+
+    namespace: str
+    """Where the slices are made; it must be there."""
+    nodes: str = ""
+    """A label selector; empty: all that take pods."""
+    image: str = ""
+    """Of the regulators."""
+    node_cpus: float | None = None
+    """Of each node; None: what the node says."""
+    descheduler: str = "kube-system/app.kubernetes.io/name=descheduler"
+    """Its pods: namespace/label selector."""
+
+
+Platforms = Mapping[str, Callable[[Scenario, Cluster], Platform]]
 Rebalancers = Mapping[str, Callable[[Sequence[str]], Rebalancer]]
 
 
-def _local(scenario: Scenario) -> Platform:
+def _local(scenario: Scenario, _: Cluster) -> Platform:
     return Local(scenario.hosts, scenario.plan(), fail_moves=scenario.fail_moves)
+
+
+def _kubernetes(scenario: Scenario, cluster: Cluster) -> Platform:
+    try:
+        from loadband.rebalance.platforms.kubernetes.api import connect  # noqa: PLC0415 - an extra of its own
+    except ImportError as error:
+        raise PlatformError(f"the platform kubernetes needs: pip install 'loadband[kubernetes]' ({error})") from error
+    from loadband.rebalance.platforms.kubernetes.platform import Kubernetes  # noqa: PLC0415 - see above
+
+    if not cluster.image:
+        raise PlatformError("the platform kubernetes needs --image: the image of loadband that the nodes have or pull")
+    if scenario.fail_moves:
+        raise PlatformError(f"the platform kubernetes can't let moves fail, as {scenario.name} wants: fail_moves")
+    where = Where(namespace=cluster.namespace, nodes=cluster.nodes, image=cluster.image, cpus=cluster.node_cpus)
+    seconds = scenario.baseline + scenario.watch + scenario.recovery
+    return Kubernetes(connect(cluster.namespace), where, scenario.plan(), count=len(scenario.hosts), seconds=seconds)
 
 
 def _planner(command: Sequence[str]) -> Rebalancer:
@@ -44,7 +78,7 @@ def _planner(command: Sequence[str]) -> Rebalancer:
     return Planner(part, command)
 
 
-PLATFORMS: Platforms = {"local": _local}
+PLATFORMS: Platforms = {"local": _local, "kubernetes": _kubernetes}
 REBALANCERS: Rebalancers = {
     "mover": lambda _: Mover(),
     "none": lambda _: Nobody(),
@@ -67,6 +101,8 @@ class Session:
     scenario: Scenario
     platform: str
     rebalancer: str
+    cluster: Cluster
+    """Of the platform *kubernetes*."""
     planner: Sequence[str] = ()
     """The command of the rebalancer *planner*."""
     repeats: int
@@ -80,7 +116,7 @@ class Session:
         Raises:
             PlatformError: it has not what the scenario needs.
         """
-        return PLATFORMS[self.platform](self.scenario)
+        return PLATFORMS[self.platform](self.scenario, self.cluster)
 
     def new_rebalancer(self) -> Rebalancer:
         """A fresh rebalancer.

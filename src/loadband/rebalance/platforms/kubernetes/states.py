@@ -1,0 +1,130 @@
+"""What the API server's objects say of nodes, pods and evictions. Pure.
+
+Objects are as the API server sends them, in JSON; whatever is missing counts as not so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loadband.rebalance.platforms.kubernetes.manifests import SLICE_LABEL
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """What is seen of a node."""
+
+    name: str
+    cpus: float
+    """What pods may use of it (allocatable)."""
+    ready: bool
+    open: bool
+    """Whether the scheduler may put pods there: neither cordoned nor tainted."""
+    version: str = ""
+    """Of its kubelet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodState:
+    """What is seen of a pod of a slice, a neighbour or an observer."""
+
+    name: str
+    uid: str
+    slice: str = ""
+    """Empty for an observer."""
+    node: str = ""
+    """Empty while it has none."""
+    address: str = ""
+    """Its IP; empty while it has none."""
+    phase: str = "Pending"
+    ready: bool = False
+    leaving: bool = False
+    """Whether it was told to end."""
+    restarts: int = 0
+    ended: str = ""
+    """Why its container ended last, or couldn't start, for people: `OOMKilled`."""
+    disruption: str = ""
+    """The reason of its condition DisruptionTarget."""
+    unscheduled: str = ""
+    """Why the scheduler found no node for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eviction:
+    """Somebody says that they evicted a pod."""
+
+    uid: str
+    """The pod's."""
+    who: str
+    """The controller and its reason, as in `sigs.k8s.io/descheduler: LowNodeUtilization`."""
+
+
+def node_of(found: Object) -> NodeState:
+    """The state of a Node."""
+    spec, status = found.get("spec") or {}, found.get("status") or {}
+    effects = {taint.get("effect") for taint in spec.get("taints") or ()}
+    return NodeState(
+        name=found["metadata"]["name"],
+        cpus=_cpus(str((status.get("allocatable") or {}).get("cpu", "0"))),
+        ready=_holds(_conditions(status), "Ready"),
+        open=not spec.get("unschedulable") and not effects & {"NoSchedule", "NoExecute"},
+        version=(status.get("nodeInfo") or {}).get("kubeletVersion", ""),
+    )
+
+
+def pod_of(found: Object) -> PodState:
+    """The state of a Pod."""
+    metadata, status = found["metadata"], found.get("status") or {}
+    containers: Sequence[Object] = status.get("containerStatuses") or ()
+    conditions = _conditions(status)
+    disrupted = _holds(conditions, "DisruptionTarget")
+    scheduled = conditions.get("PodScheduled", {})
+    return PodState(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        slice=(metadata.get("labels") or {}).get(SLICE_LABEL, ""),
+        node=(found.get("spec") or {}).get("nodeName") or "",
+        address=status.get("podIP") or "",
+        phase=status.get("phase") or "Pending",
+        ready=_holds(conditions, "Ready"),
+        leaving=bool(metadata.get("deletionTimestamp")),
+        restarts=sum(each.get("restartCount", 0) for each in containers),
+        ended=", ".join(filter(None, map(_ending, containers))) or status.get("reason") or "",
+        disruption=conditions["DisruptionTarget"].get("reason", "") if disrupted else "",
+        unscheduled=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+    )
+
+
+def eviction_of(found: Object) -> Eviction | None:
+    """The eviction that an Event of events.k8s.io is about; None if it is about anything else."""
+    regarding = found.get("regarding") or {}
+    if regarding.get("kind") != "Pod" or found.get("action") != "Descheduled":
+        return None
+    who = f"{found.get('reportingController') or 'somebody'}: {found.get('reason') or 'no reason'}"
+    return Eviction(uid=regarding.get("uid", ""), who=who)
+
+
+def _conditions(status: Object) -> Mapping[str, Object]:
+    return {each["type"]: each for each in status.get("conditions") or ()}
+
+
+def _holds(conditions: Mapping[str, Object], kind: str) -> bool:
+    return conditions.get(kind, {}).get("status") == "True"
+
+
+def _ending(container: Object) -> str:
+    """Why a container isn't running, or wasn't the last time; empty if it never ended."""
+    now, last = container.get("state") or {}, container.get("lastState") or {}
+    waiting = (now.get("waiting") or {}).get("reason", "")
+    ended = now.get("terminated") or last.get("terminated") or {}
+    reason = ended.get("reason") or (f"exit code {ended['exitCode']}" if "exitCode" in ended else "")
+    return str(reason or (waiting if waiting != "ContainerCreating" else ""))
+
+
+def _cpus(quantity: str) -> float:
+    """`2` or `1500m`."""
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
