@@ -18,7 +18,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Expectation, Plan, Trouble
-from loadband.rebalance.monitoring import HEALTH, Servers
+from loadband.rebalance.health import HEALTH
+from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Target
 from loadband.rebalance.programs import free_port
 from loadband.rebalance.run import MonitoringError
@@ -137,6 +138,7 @@ def test_a_hot_host_goes_through_the_chain_and_each_state_has_its_time(tmp_path:
         stage.until(lambda: stage.alerts(AlertState.RESOLVED))
         timing = stage.servers.timing
         assert timing
+        assert timing.group_wait
         alerts = stage.alerts()
         assert [alert.state for alert in alerts] == list(AlertState)[:4]
         assert {(alert.host, alert.resolution) for alert in alerts} == {("a", 0.0)}

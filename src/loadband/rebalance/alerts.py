@@ -43,6 +43,8 @@ class Heard:
     fingerprint: str
     arrived: float | None
     """When the webhook got it; None if it was asked for."""
+    resolution: float = 0.0
+    """Seconds: how exact `starts` is."""
 
 
 @dataclass(slots=True)
@@ -118,7 +120,7 @@ class AlertBook:
             episode.fingerprint = one.fingerprint
             if not episode.fired:
                 episode.fired = True
-                found.append(_alert(key, AlertState.FIRING, one.starts, one.fingerprint))
+                found.append(_alert(key, AlertState.FIRING, one.starts, one.fingerprint, one.resolution))
             if one.fires and one.arrived is not None and not episode.notified:
                 episode.notified = True
                 found.append(_alert(key, AlertState.NOTIFIED, one.arrived, one.fingerprint))

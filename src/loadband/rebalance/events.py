@@ -120,8 +120,13 @@ class Timing:
     evaluation: float
     alert_for: float
     """The `for` of the awaited alert."""
-    group_wait: float
-    group_interval: float
+    group_wait: float | None
+    """Until a new group of alerts is notified of; null if there is no Alertmanager, or it doesn't say."""
+    group_interval: float | None
+    """From one notification about a group to the next; null likewise."""
+    polled: float | None = None
+    """Seconds from one look at the firing alerts to the next, where they were looked at instead of waiting for a
+    webhook: `group_wait` and `group_interval` then delay nothing. null: they came by the webhook."""
     faster: float = 1.0
     """By how much everything was shortened against what is shipped."""
 

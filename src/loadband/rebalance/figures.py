@@ -589,6 +589,10 @@ class _Measure:
         """A new group waits for group_wait, one that was notified before for its next group_interval."""
         if (timing := self._line.run.timing) is None:
             return None
+        if timing.polled is not None:
+            return 0.0, timing.polled
+        if timing.group_wait is None or timing.group_interval is None:
+            return None
         episode = self._line.episode
         first = all(
             each is episode or each.firing is None or (episode and each.begin > episode.begin)

@@ -50,7 +50,7 @@ _WORDS = {cls: kind for kind, cls in KINDS.items()}
 _POSITIVE: Mapping[type, Collection[str]] = {
     Host: {"cpus"},
     Plan: {"window", "sample_interval", "watch"},
-    Timing: {"faster"},
+    Timing: {"faster", "polled"},
 }
 """The fields whose numbers must be more than 0: others would have no meaning, or be divided by."""
 _NOT_NEGATIVE: Mapping[type, Collection[str]] = {

@@ -35,7 +35,7 @@ from loadband.rebalance.recording import RecordingError
 TICK = 0.1
 """Seconds between two turns."""
 READY_SECONDS = 40.0
-"""For platform and monitoring to be ready for the baseline."""
+"""For platform and monitoring to be ready for the baseline; the monitoring may take one window more."""
 MADE_SECONDS = 15.0
 """For the slices of the overload to burn what they are asked for; after that the watch begins nevertheless."""
 HEALTH_INTERVAL = 1.0
@@ -398,19 +398,20 @@ class Conductor:
             self._sink.write(event)
 
     def _until_ready(self) -> None:
-        until = self._time.monotonic() + READY_SECONDS
+        began, patience = self._time.monotonic(), READY_SECONDS
         self._turn()
         self._stage("waiting for the slices to burn what they are asked for", None)
         while pending := self._platform.pending():
-            self._wait_for(f"slices {', '.join(pending)}", until)
+            self._wait_for(f"slices {', '.join(pending)}", began, patience)
+        patience += self._script.plan.window  # the monitoring has to see a whole one
         while missing := self._monitoring.missing():
             self._stage(f"waiting for {missing}", None)
-            self._wait_for(missing, until)
+            self._wait_for(missing, began, patience)
 
-    def _wait_for(self, what: str, until: float) -> None:
-        if self._time.monotonic() > until:
+    def _wait_for(self, what: str, began: float, patience: float) -> None:
+        if self._time.monotonic() > began + patience:
             why = f"; {self._spoiled}" if self._spoiled else ""
-            raise PlatformError(f"not ready after {READY_SECONDS:g} s: still waiting for {what}{why}")
+            raise PlatformError(f"not ready after {patience:g} s: still waiting for {what}{why}")
         self._wait()
 
     # The phases

@@ -13,6 +13,15 @@ from typing import Any
 
 import yaml
 
+HOST_LABEL = "node"
+"""The label of the rules that names the host."""
+UTILIZATION = "node:loadband_host_cpu:ratio"
+"""The series of the rules that has each host's utilization."""
+THRESHOLD = "loadband:threshold:ratio"
+"""The series of the rules that has the thresholds, each named by its label `threshold`."""
+HOT = "host_hot"
+"""The threshold of a hot host."""
+
 _PACKAGED = Path(__file__).with_name("files")
 _TREE = Path(__file__).parents[3]
 _PLACES = {

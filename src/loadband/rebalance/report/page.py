@@ -405,11 +405,18 @@ def _chain_note(result: Result) -> str:
     if timing is None:
         return "The monitoring's intervals weren't recorded, so the bounds can't be stated."
     faster = f" Everything was {timing.faster:g} times as fast as shipped." if timing.faster != 1 else ""
+    if timing.polled is not None:
+        notices = f"and a look at the firing alerts every {words.seconds(timing.polled)}, which stands for the webhook"
+    else:
+        notices = f"group_wait {_known(timing.group_wait)}, group_interval {_known(timing.group_interval)}"
     return (
         f"Bounds from scrape interval {words.seconds(timing.scrape)}, evaluation interval "
-        f"{words.seconds(timing.evaluation)}, for {words.seconds(timing.alert_for)}, group_wait "
-        f"{words.seconds(timing.group_wait)}, group_interval {words.seconds(timing.group_interval)}.{faster}"
+        f"{words.seconds(timing.evaluation)}, for {words.seconds(timing.alert_for)}, {notices}.{faster}"
     )
+
+
+def _known(seconds: float | None) -> str:
+    return "not known" if seconds is None else words.seconds(seconds)
 
 
 def _parts(result: Result) -> list[dict[str, Any]]:
@@ -447,7 +454,7 @@ def _settings(result: Result) -> list[tuple[str, str]]:
     if timing is not None:
         listed += [
             ("scrape, evaluation", f"{words.seconds(timing.scrape)}, {words.seconds(timing.evaluation)}"),
-            ("for, group_wait", f"{words.seconds(timing.alert_for)}, {words.seconds(timing.group_wait)}"),
+            ("for, group_wait", f"{words.seconds(timing.alert_for)}, {_known(timing.group_wait)}"),
         ]
     return listed
 
