@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from loadband.client import ControlClient, ControlError
 from loadband.commands import ArgumentParser, say, show
@@ -13,7 +12,7 @@ from loadband.exits import Exit
 from loadband.quantities import Band
 from loadband.settings import CONTROL_PORT, secret
 from loadband.sources import SettingsError
-from loadband.units import PERCENT, Number
+from loadband.units import PERCENT, Number, Url
 
 CONFIGURED = "configured"
 """The word for what the regulator was started with."""
@@ -60,10 +59,10 @@ def _parser() -> ArgumentParser:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} must be http://host:port, or https")
-    return text.rstrip("/")
+    try:
+        return Url()(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class _Band(argparse.Action):

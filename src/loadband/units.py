@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 
 class Parser(Protocol):
@@ -206,14 +207,48 @@ class TomlFile:
         return Path(text)
 
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*", re.ASCII)
+class Url:
+    """Where a server is, over HTTP."""
+
+    metavar = "URL"
+    allowed = "http://host:port or https://host, and a path if it has one; no user, no ? and no #"
+
+    def __call__(self, text: str) -> str:
+        """The URL, without a slash at its end.
+
+        Raises:
+            ValueError: if the text isn't one.
+        """
+        try:
+            parts = urlsplit(text)
+            good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError:  # a port or an IPv6 address that is none
+            good = False
+        if not good or parts.scheme not in {"http", "https"} or not text.isprintable() or set(text) & set("@?# "):
+            raise ValueError(f"must be {self.allowed}")
+        return text.rstrip("/")
 
 
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token (RFC 6750) that is too long to guess."""
+    """A bearer token (RFC 6750): by default one that is too long to guess."""
 
-    metavar = "FILE"
-    allowed = "16..512 of the characters A-Z a-z 0-9 - . _ ~ + / and then = as padding"
+    least: int = 16
+    """Characters."""
+    most: int = 512
+
+    @property
+    def metavar(self) -> str:
+        """FILE: a flag names the file."""
+        return "FILE"
+
+    @property
+    def allowed(self) -> str:
+        """Length and characters."""
+        return f"{self.least}..{self.most} of the characters A-Z a-z 0-9 - . _ ~ + / and then = as padding"
 
     def __call__(self, text: str) -> str:
         """The token.
@@ -221,6 +256,6 @@ class Token:
         Raises:
             ValueError: if the text isn't one; the message doesn't repeat the text.
         """
-        if not _TOKEN.fullmatch(text):
+        if not _TOKEN.fullmatch(text) or not self.least <= len(text.rstrip("=")) <= self.most:
             raise ValueError(f"must be {self.allowed}")
         return text

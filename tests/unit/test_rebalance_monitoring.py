@@ -13,15 +13,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from exporters import Exporter, exporting
 
 from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Expectation, Plan, Trouble
 from loadband.rebalance.health import HEALTH
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Target
-from loadband.rebalance.programs import free_port
 from loadband.rebalance.run import MonitoringError
 
 pytestmark = pytest.mark.skipif(
@@ -46,27 +43,6 @@ PLAN = Plan(
 )
 
 
-class Exporter(Collector):
-    """Counters of a host, as a regulator has them."""
-
-    def __init__(self) -> None:
-        self.utilization = 0.2
-        self._busy = self._idle = 0.0
-        self._last = time.monotonic()
-
-    def collect(self) -> Iterator[Metric]:
-        passed, self._last = time.monotonic() - self._last, time.monotonic()
-        self._busy += self.utilization * passed
-        self._idle += (1 - self.utilization) * passed
-        seconds = CounterMetricFamily("loadband_cpu_seconds", "Of the host.", labels=["scope", "mode"])
-        seconds.add_metric(["cpuset", "other"], self._busy)
-        seconds.add_metric(["cpuset", "idle"], self._idle)
-        yield seconds
-        info = GaugeMetricFamily("loadband_build_info", "Always 1.", labels=["version"])
-        info.add_metric(["0"], 1)
-        yield info
-
-
 class Stage:
     """Servers that watch two hosts."""
 
@@ -79,25 +55,16 @@ class Stage:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        ends = []
         try:
-            for host, exporter in self.exporters.items():
-                registry = CollectorRegistry()
-                registry.register(exporter)
-                port = free_port()
-                ends.append(start_http_server(port, "127.0.0.1", registry))
-                self.targets.append(Target(f"127.0.0.1:{port}", {"cluster": "lab", "node": host}))
-            self.servers.start(self.targets)
-            self.until(lambda: not self.servers.missing())
-            yield
+            with exporting(self.exporters) as targets:
+                self.targets += targets
+                self.servers.start(self.targets)
+                self.until(lambda: not self.servers.missing())
+                yield
         finally:
             children = [psutil.Process(pid) for pid in self.servers.programs().values() if psutil.pid_exists(pid)]
             assert self.servers.close() == ()
             assert not any(child.is_running() for child in children)
-            for server, thread in ends:
-                server.shutdown()
-                server.server_close()
-                thread.join()
 
     def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
         until = time.monotonic() + seconds

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from loadband.rebalance import scenario as scenarios
 from loadband.rebalance.events import EndReason, Event, Part, Plan, Real, Run
+from loadband.rebalance.existing import Access, Existing
 from loadband.rebalance.live import watching
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Platform, PlatformError
@@ -109,6 +110,8 @@ class Session:
     seed: int
     out: Path
     """The folder of the recordings; made if it isn't there."""
+    existing: Access | None = None
+    """Servers that watch the hosts already; None: the run has its own."""
 
     def new_platform(self) -> Platform:
         """A fresh platform.
@@ -136,8 +139,10 @@ class Session:
 
         Raises:
             MissingError: a program isn't installed.
-            MonitoringError: the plan asks for what the rules don't have.
+            MonitoringError: the plan asks for what the rules don't have, or an existing server doesn't answer.
         """
+        if self.existing is not None:
+            return Existing(self.existing, hosts, plan)
         return Servers(folder, hosts, plan, self.scenario.faster)
 
     def recording(self, repeat: int) -> Path:
