@@ -267,6 +267,15 @@ def test_a_group_that_was_notified_before_may_notify_at_once() -> None:
     assert of(moved(later))["firing_to_webhook"].bounds == (5.0, 7.0)
 
 
+def test_where_alerts_are_polled_no_group_waits_and_what_is_not_known_bounds_nothing() -> None:
+    unknown = Timing(scrape=1.0, evaluation=1.0, alert_for=10.0, group_wait=None, group_interval=None)
+    figures = of(moved(noticed(timing=unknown)))
+    assert figures["firing_to_webhook"].bounds is None
+    assert figures["pending_to_firing"].bounds == (10.0, 11.0)
+    for timing in (replace(unknown, polled=0.5), replace(unknown, group_wait=5.0, group_interval=7.0, polled=0.5)):
+        assert of(moved(noticed(timing=timing)))["firing_to_webhook"].bounds == (0.0, 0.5)
+
+
 def test_an_alert_that_fired_before_the_overload_says_nothing_about_it() -> None:
     scene = overloaded()
     scene.alert(pending=1.0, firing=5.0)

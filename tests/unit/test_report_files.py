@@ -269,6 +269,24 @@ def test_without_the_monitorings_intervals_nothing_is_said_of_bounds() -> None:
     assert "the bounds can&#39;t be stated" in page.html(found)
 
 
+@pytest.mark.parametrize(
+    ("polled", "said"),
+    [
+        (None, "group_wait not known, group_interval not known."),
+        (0.5, "and a look at the firing alerts every 0.5 s, which stands for the webhook."),
+    ],
+)
+def test_a_report_says_what_is_not_known_of_alertmanager(polled: float | None, said: str) -> None:
+    def forget(recording: Recording) -> Recording:
+        assert recording.run.timing
+        timing = replace(recording.run.timing, group_wait=None, group_interval=None, polled=polled)
+        return replace(recording, run=replace(recording.run, timing=timing))
+
+    found = changed("good", forget)
+    assert said in page.html(found).replace("\N{NO-BREAK SPACE}", " ")
+    jsonschema.validate(document.document(found), document.schema())
+
+
 # The terminal
 
 

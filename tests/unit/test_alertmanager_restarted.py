@@ -1,0 +1,177 @@
+"""A run whose Alertmanager ends and comes back: the real programs, on a simulated platform in real time."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exporters import Exporter, exporting
+from simulated import Clocks, Machine, Memory
+
+from loadband.rebalance.events import (
+    Alert,
+    AlertState,
+    Disturbance,
+    EndReason,
+    Expectation,
+    Move,
+    MoveState,
+    Plan,
+    Recording,
+    Trouble,
+)
+from loadband.rebalance.figures import measure
+from loadband.rebalance.health import HEALTH
+from loadband.rebalance.monitoring import Servers
+from loadband.rebalance.platforms import Target
+from loadband.rebalance.rebalancers.mover import Mover
+from loadband.rebalance.run import Cast, Change, Conductor, Put, Script
+from loadband.rebalance.verdict import Outcome, judge
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("prometheus") and (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager"))),
+    reason="prometheus and prometheus-alertmanager are needed",
+)
+
+FASTER = 60.0
+PLAN = Plan(
+    scenario="hot-host",
+    expect=Expectation.BALANCE,
+    alert="LoadbandHostHot",
+    hot_hosts=("a",),
+    hot=0.75,
+    theta=0.3,
+    hold=2,
+    settle=1,
+    return_within=30,
+    window=2,
+    sample_interval=0.5,
+    watch=22,
+    limits={"thrash": "== 0"},
+    most_gap=20,  # while the conductor itself starts Alertmanager again, it takes no samples
+)
+SCRIPT = Script(
+    plan=PLAN,
+    slices=[Put("a-1", "a", 0.2), Put("b-1", "b", 0.2)],
+    overload=[Change(0, f"g-{number}", 0.25, "a") for number in range(1, 4)],
+    baseline=3,
+    recovery=8,
+)
+PATIENCE = 8.0
+"""Seconds that the mover waits for a second notification."""
+
+
+class RealClocks(Clocks):
+    """Time that passes by itself; while somebody waits, `meanwhile` is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = time.monotonic()
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def wall(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic() - self._began
+
+    def wait(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        self.passed = self.monotonic()
+        self.meanwhile()
+        return False
+
+
+class Scraped(Machine):
+    """Hosts that are scraped for real, sampled twice a second."""
+
+    def __init__(self, clocks: Clocks, exporters: Mapping[str, Exporter], targets: Sequence[Target]) -> None:
+        super().__init__(clocks, list(exporters))
+        self._exporters = exporters
+        self._scraped = targets
+
+    def targets(self) -> Sequence[Target]:
+        return self._scraped
+
+    def show(self) -> None:
+        for host, exporter in self._exporters.items():
+            exporter.utilization = self.utilization(host)
+
+
+class Hesitant(Mover):
+    """The mover, which acts only once it was notified twice, or nothing came for some time: the second is the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.episodes: list[tuple[str, str]] = []
+        """Fingerprint and start of each firing alert in each notification."""
+        self._heard = float("inf")
+
+    def notify(self, at: float, payload: Mapping[str, Any]) -> None:
+        super().notify(at, payload)
+        firing = [one for one in payload["alerts"] if one["status"] == "firing"]
+        self.episodes += [
+            (one["fingerprint"], one["startsAt"]) for one in firing if one["labels"]["alertname"] == PLAN.alert
+        ]
+        if self.episodes:
+            self._heard = min(self._heard, at)
+
+    def step(self, now: float) -> None:
+        if len(self.episodes) > 1 or now > self._heard + PATIENCE:
+            super().step(now)
+
+
+def play(folder: Path, down: float) -> tuple[Recording, Hesitant]:
+    """A run in which Alertmanager is killed after its first notification, and is down for some seconds."""
+    clocks, memory, mover = RealClocks(), Memory(), Hesitant()
+    servers = Servers(folder, ["a", "b"], PLAN, FASTER)
+    came_back: list[float] = []
+    killed: list[float] = []
+
+    def meanwhile() -> None:
+        machine.show()
+        process = servers._alertmanager.process
+        if not killed and mover.episodes:
+            assert process
+            process.signal(signal.SIGKILL)  # so that it forgets what it has notified of
+            process.stop()
+            killed.append(time.monotonic())
+        if killed and not came_back and time.monotonic() >= killed[0] + down:
+            servers._alertmanager.start()
+            came_back.append(time.monotonic())
+
+    exporters = {"a": Exporter(0.0), "b": Exporter(0.0)}
+    with exporting(exporters) as targets:
+        machine = Scraped(clocks, exporters, targets)
+        clocks.meanwhile = meanwhile
+        result = Conductor(SCRIPT, Cast(machine, servers, mover), memory, clocks, [memory]).run("r1")
+    assert (result.reason, result.left, len(came_back)) == (EndReason.COMPLETE, (), 1), result.detail
+    assert memory.run
+    return Recording(memory.run, tuple(memory.events)), mover
+
+
+@pytest.mark.parametrize("down", [0.0, 1.5 * HEALTH], ids=["at once", "later"])
+def test_a_notification_that_comes_again_moves_nothing_again(tmp_path: Path, down: float) -> None:
+    recording, mover = play(tmp_path, down)
+    # It has forgotten that it has notified, and Prometheus repeats what fires.
+    assert len(mover.episodes) > 1
+    assert len(set(mover.episodes)) == 1
+    done = [one for one in recording.events if isinstance(one, Move) and one.state is MoveState.DONE]
+    assert [(one.source, one.destination) for one in done] == [("a", "b")]
+    states = [one.state for one in recording.events if isinstance(one, Alert) and one.name == PLAN.alert]
+    assert states == [AlertState.PENDING, AlertState.FIRING, AlertState.NOTIFIED, AlertState.RESOLVED]
+
+    troubles = [(one.what, one.who) for one in recording.events if isinstance(one, Disturbance)]
+    verdict = judge(recording, measure(recording))
+    if down:
+        assert troubles == [(Trouble.MONITORING_DOWN, "alertmanager")]
+        assert verdict.outcome is Outcome.INVALID
+        assert [check.name for check in verdict.checks if check.outcome is Outcome.INVALID] == ["monitoring"]
+    else:
+        assert troubles == []
+        assert verdict.outcome is Outcome.PASS, verdict.sentence
