@@ -21,10 +21,11 @@ from simulated import Clocks, Machine
 
 from loadband.exits import Exit
 from loadband.rebalance import alertmanager, prometheus
+from loadband.rebalance.access import Access
 from loadband.rebalance.api import Endpoint
 from loadband.rebalance.cli import main
 from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Expectation, Plan, Timing, Trouble
-from loadband.rebalance.existing import Access, Existing
+from loadband.rebalance.existing import Existing
 from loadband.rebalance.health import HEALTH, POLL
 from loadband.rebalance.programs import wait_for
 from loadband.rebalance.rebalancers.mover import Alerts
@@ -589,6 +590,14 @@ def test_a_dry_run_shows_what_is_in_force(
     assert TOKEN not in said
     code, _, err = run(capsys, *words)
     assert (code, "set `faster = 1` in the scenario" in err) == (Exit.BAD_INPUT, True)
+
+    assert main(["check", str(scenario), *words[2:]], lambda _: True) == 0
+    assert "scrape_interval: 15s, job loadband" in " ".join(capsys.readouterr().out.split())
+    assert main(["check", "hot-host", *words[2:]], lambda _: True) == Exit.BAD_INPUT
+    assert "set `faster = 1` in the scenario" in capsys.readouterr().err
+    monkeypatch.setenv("LOADBAND_ALERTMANAGER_TOKEN", "a b")
+    assert main(["check", "hot-host", *words[2:]], lambda _: True) == Exit.BAD_INPUT
+    assert "LOADBAND_ALERTMANAGER_TOKEN='(secret)': must be" in capsys.readouterr().err
 
 
 def test_what_is_no_prometheus_is_named(canned: tuple[Canned, Access]) -> None:

@@ -26,7 +26,7 @@ def test_the_window_is_found_however_many_rules_are_between() -> None:
     rules = [
         rule("instance:x:ratio", "rate(x_total[90s]) / node:y:ratio"),
         rule("node:y:ratio", f"max by (node) (instance:x:ratio) or {HOST}"),
-        rule(HOST, "node:y:ratio or on (cluster, node) node:z:ratio"),
+        rule(HOST, 'node:y:ratio{node=~"[a]b[1-9]"} or on (cluster, node) node:z:ratio'),
         rule("node:z:ratio", "rate(z_total[1m30s:15s])"),
         rule("node:other:ratio", "rate(x_total[5m])"),
     ]

@@ -17,9 +17,12 @@ from rich.text import Text
 from loadband.commands import ArgumentParser, say, show
 from loadband.document import DocumentError, read_text
 from loadband.exits import Exit
-from loadband.rebalance import recording, scenario, scenario_file, shipped
+from loadband.rebalance import access, recording, scenario, scenario_file, shipped
+from loadband.rebalance.events import Part
 from loadband.rebalance.report import document
+from loadband.rebalance.run import MonitoringError
 from loadband.rebalance.scenario import Addition, Raise, Scenario, Slices
+from loadband.sources import SettingsError
 
 HEIGHT = 14
 """Rows of the plot."""
@@ -61,14 +64,42 @@ def check(words: Sequence[str]) -> int:
         epilog="Exit codes: 0 the scenario is valid, 2 it is not. docs/rebalance/scenarios.md has the format.",
     )
     parser.add_argument("scenario", metavar="SCENARIO", help="A file, or the name of a shipped scenario: hot-host.")
+    access.add_options(parser, "Does the scenario agree with what is in force there? Default: not asked.")
+    asked = parser.parse_args(words)
     try:
-        loaded = load(parser.parse_args(words).scenario)
-    except DocumentError as error:
+        loaded = load(asked.scenario)
+        servers = _in_force(loaded, access.named(asked))
+    except (DocumentError, SettingsError) as error:
         say(str(error))
         return Exit.BAD_INPUT
+    except MonitoringError as error:
+        say(f"loadband: {error}")
+        return Exit.BAD_INPUT
     drawn = io.StringIO()
-    draw(loaded, Console(file=drawn, force_terminal=(sys.stdout and sys.stdout.isatty()) or None))
+    console = Console(file=drawn, force_terminal=(sys.stdout and sys.stdout.isatty()) or None)
+    draw(loaded, console)
+    if servers:
+        facts = Table.grid(padding=(0, 2))
+        access.add_rows(facts, servers)
+        console.print(facts)
     return show(drawn.getvalue())
+
+
+def _in_force(loaded: Scenario, servers: access.Access | None) -> Sequence[Part]:
+    """What is in force in servers that are there already; none without servers.
+
+    Raises:
+        MonitoringError: it doesn't suit the scenario.
+    """
+    if servers is None:
+        return []
+    from loadband.rebalance.existing import Existing  # noqa: PLC0415 - nothing else here asks anybody
+
+    monitoring = Existing(servers, loaded.hosts, loaded.plan())
+    try:
+        return monitoring.describe()
+    finally:
+        monitoring.close()
 
 
 def schema(words: Sequence[str]) -> int:

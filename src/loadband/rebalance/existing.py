@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from loadband.rebalance import alertmanager, in_force, prometheus, shipped
+from loadband.rebalance.access import Access
 from loadband.rebalance.alertmanager import KnownAlert
 from loadband.rebalance.alerts import AlertBook, Heard
-from loadband.rebalance.api import ApiError, Endpoint
+from loadband.rebalance.api import ApiError
 from loadband.rebalance.events import Alert, Event, Part, Plan, Timing
 from loadband.rebalance.health import POLL, Health, Question, active, host_of, known, unanswered, version_of
 from loadband.rebalance.in_force import Read, UnfitError
@@ -34,15 +35,6 @@ RECEIVER = "loadband"
 _EXPORTERS = 'group by (job, instance) ({__name__=~"loadband_cpu_seconds_total|node_cpu_seconds_total"})'
 _NOT_ENDED = "0001-01-01T00:00:00Z"
 """The `endsAt` of an alert that fires, as Alertmanager writes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where the servers are."""
-
-    prometheus: Endpoint
-    alertmanager: Endpoint | None = None
-    """None: notifications are made from Prometheus' list of alerts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +80,8 @@ class Existing:
             servers["alertmanager"] = lambda: unanswered(asked)
         self._health = Health(self._ask_prometheus, hosts, plan.window, servers)
         self._book = AlertBook(0.0)
-        self._next_poll = 0.0
+        self._next_poll = self._next_missing = 0.0
+        self._missing = ""
         self._polled: float | None = None
         """When Prometheus last gave its alerts, seconds since the epoch."""
         self._firing: list[prometheus.ActiveAlert] = []
@@ -223,8 +216,14 @@ class Existing:
         When nothing is missing, what is in force is read again: some of it may only be there since the hosts are.
 
         Raises:
-            MonitoringError: what is in force doesn't suit the plan any more.
+            MonitoringError: what is in force can't be read, or doesn't suit the plan any more.
         """
+        if (now := self._clock()) >= self._next_missing:
+            self._next_missing = now + POLL  # the conductor asks more often than somebody else's server should be asked
+            self._missing = self._look_for_missing()
+        return self._missing
+
+    def _look_for_missing(self) -> str:
         try:
             if unseen := self._health.unseen(self._in_force.recorded):
                 return unseen

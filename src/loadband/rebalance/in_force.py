@@ -19,7 +19,7 @@ GROUP_WAIT, GROUP_INTERVAL = "30s", "5m"
 Rules = Sequence[Mapping[str, Any]]
 """As `prometheus.Client.rules` has them."""
 
-_RANGE = re.compile(r"\[(\w+)(?::\w*)?\]")
+_RANGE = re.compile(r"\[((?:\d+(?:ms|[smhdwy]))+)(?::\w*)?\]")
 _MATCHER = re.compile(
     r"""\s*"?(?P<name>[^"=!~\s{},]+)"?\s*(?P<operator>=~|!~|!=|=)\s*(?P<value>"(?:[^"\\]|\\.)*"|[^",{}\s]*)\s*"""
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -20,28 +19,18 @@ from rich.text import Text
 from loadband.commands import ArgumentParser, say, show
 from loadband.document import DocumentError
 from loadband.exits import Exit
+from loadband.rebalance import access
 from loadband.rebalance import scenario as scenarios
-from loadband.rebalance.api import Endpoint
 from loadband.rebalance.check import draw, load
 from loadband.rebalance.events import EndReason, Part
-from loadband.rebalance.existing import Access
 from loadband.rebalance.platforms import Platform, PlatformError
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.rebalancers import RebalancerError
-from loadband.rebalance.redaction import hide_in_text
 from loadband.rebalance.run import MonitoringError, Result
 from loadband.rebalance.session import PLATFORMS, REBALANCERS, Cluster, Session, SessionError, perform
-from loadband.sources import Declaration, SettingsError, find_secret
-from loadband.units import Token, Url
+from loadband.sources import SettingsError
 
 MOST_REPEATS = 100
-TOKEN = Token(1, 4000)
-"""Somebody else's: of any length."""
-TOKENS = {
-    name: Declaration(f"{name.upper()}_TOKEN", None, TOKEN, "Bearer token.", secret=True)
-    for name in ("prometheus", "alertmanager")
-}
-"""By server, its bearer token."""
 
 
 def run(words: Sequence[str], wait: Callable[[float], bool]) -> int:
@@ -103,15 +92,7 @@ def _parser() -> ArgumentParser:
     cluster.add_argument(
         "--node-cpus", metavar="N", type=_cpus, help="What a pod may use of a node; default: what the node says."
     )
-    servers = parser.add_argument_group(
-        "with your own Prometheus",
-        "It must scrape the hosts and evaluate the rules; nothing of it is changed. Bearer tokens: "
-        f"{TOKENS['prometheus'].variable}, {TOKENS['alertmanager'].variable}, or the same with _FILE.",
-    )
-    servers.add_argument("--prometheus", metavar="URL", type=_url, help="Default: the run starts its own servers.")
-    servers.add_argument(
-        "--alertmanager", metavar="URL", type=_url, help="Default: alerts are taken from Prometheus alone."
-    )
+    access.add_options(parser, "Default: the run starts its own servers.")
     parser.add_argument("--repeats", metavar="N", type=_repeats, help="Default: the scenario's.")
     parser.add_argument("--seed", metavar="N", type=int, help="Default: the scenario's.")
     parser.add_argument(
@@ -127,13 +108,6 @@ def _repeats(text: str) -> int:
     return int(text)
 
 
-def _url(text: str) -> str:
-    try:
-        return Url()(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{hide_in_text(text)!r} {error}") from None
-
-
 def _cpus(text: str) -> float:
     with suppress(ValueError):
         if (cpus := float(text)) > 0 and math.isfinite(cpus):
@@ -147,7 +121,7 @@ def _session(asked: argparse.Namespace) -> Session:
     Raises:
         DocumentError: the scenario can't be read.
         RebalancerError: the scenario's rebalancer isn't known.
-        SessionError: the servers can't be used.
+        MonitoringError: the servers can't be used.
         SettingsError: a token isn't one.
     """
     scenario = load(asked.scenario)
@@ -168,41 +142,20 @@ def _session(asked: argparse.Namespace) -> Session:
     )
 
 
-def _existing(asked: argparse.Namespace) -> Access | None:
+def _existing(asked: argparse.Namespace) -> access.Access | None:
     """The servers that watch the hosts already, if any are named.
 
     Raises:
-        SessionError: they can't be used.
+        MonitoringError: they can't be used.
         SettingsError: a token isn't one.
     """
-    if asked.prometheus is None:
-        if asked.alertmanager is not None:
-            raise SessionError("--alertmanager needs --prometheus: the one that notifies it")
-        return None
-    if asked.platform == "local":
-        raise SessionError(
+    found = access.named(asked)
+    if found is not None and asked.platform == "local":
+        raise MonitoringError(
             "--prometheus: the hosts of the platform local are CPUs of this machine that only the run's own Prometheus "
             "scrapes: leave it out, or choose another --platform"
         )
-    return Access(
-        Endpoint(asked.prometheus, _token("prometheus")),
-        None if asked.alertmanager is None else Endpoint(asked.alertmanager, _token("alertmanager")),
-    )
-
-
-def _token(server: str) -> str | None:
-    """The bearer token for a server, if there is one; from a variable of the environment, or the file that it names.
-
-    Raises:
-        SettingsError: it isn't one, or can't be read; the message doesn't repeat it.
-    """
-    given = find_secret(TOKENS[server], os.environ, None, "")
-    if given.problem:
-        raise SettingsError([given.problem])
-    try:
-        return None if given.text is None else TOKEN(given.text)
-    except ValueError as error:
-        raise SettingsError([f"{given}: {error}"]) from None
+    return found
 
 
 def _show_plan(session: Session) -> int:
@@ -214,10 +167,7 @@ def _show_plan(session: Session) -> int:
     facts.add_row("platform", Text(f"{platform.name}, {platform.version}"))
     for name, value in platform.settings.items():
         facts.add_row("", Text(f"{name}: {value}"))
-    for server in servers:
-        facts.add_row(server.name, Text(server.version))
-        for name, value in server.settings.items():
-            facts.add_row("", Text(f"{name}: {value}"))
+    access.add_rows(facts, servers)
     facts.add_row("rebalancer", Text(f"{rebalancer.name} ({rebalancer.real})"))
     facts.add_row("repeats", Text(f"{session.repeats}, recorded in {session.out}"))
     drawn = io.StringIO()

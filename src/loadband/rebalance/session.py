@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from loadband.rebalance import scenario as scenarios
+from loadband.rebalance.access import Access
 from loadband.rebalance.events import EndReason, Event, Part, Plan, Real, Run
-from loadband.rebalance.existing import Access, Existing
+from loadband.rebalance.existing import Existing
 from loadband.rebalance.live import watching
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Platform, PlatformError
