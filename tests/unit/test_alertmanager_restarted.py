@@ -53,7 +53,9 @@ PLAN = Plan(
     sample_interval=0.5,
     watch=22,
     limits={"thrash": "== 0"},
-    most_gap=20,  # while the conductor itself starts Alertmanager again, it takes no samples
+    # While the conductor itself starts Alertmanager again, it takes no samples.
+    most_gap=20,
+    least_fidelity=0,
 )
 SCRIPT = Script(
     plan=PLAN,

@@ -600,6 +600,31 @@ def test_a_dry_run_shows_what_is_in_force(
     assert "LOADBAND_ALERTMANAGER_TOKEN='(secret)': must be" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rules": 3}, "/prom/api/v1/rules: 200 OK, and not what Prometheus answers"),
+        ({"config": "["}, "/prom/api/v1/status/config: 200 OK, and not what Prometheus answers"),
+        ({"config": "3"}, "/prom/api/v1/status/config: 200 OK, and not what Prometheus answers"),
+        ({"route": "["}, "/am/api/v2/status: 200 OK, and not what Alertmanager answers"),
+        ({"targets": [{**Canned().targets[0], "scrapeInterval": "1w"}]}, "/prom: can't be read: '1w' isn't a duration"),
+    ],
+)
+def test_answers_that_cannot_be_read_are_named(
+    canned: tuple[Canned, Access], change: dict[str, Any], said: str
+) -> None:
+    state, access = canned
+    vars(state).update(change)
+    assert said in refusal(access)
+
+
+def test_a_server_that_is_down_when_the_recording_begins_has_no_version(canned: tuple[Canned, Access]) -> None:
+    state, access = canned
+    with existing(access) as watched:
+        state.down = {"am"}
+        assert [part.version for part in watched.monitoring.describe()] == ["3.0.0", ""]
+
+
 def test_what_is_no_prometheus_is_named(canned: tuple[Canned, Access]) -> None:
     _, access = canned
     assert access.alertmanager
