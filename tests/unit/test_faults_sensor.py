@@ -100,6 +100,28 @@ each_scope = pytest.mark.parametrize(("scope", "quota"), SCOPES, ids=[str(scope)
 each_fault = pytest.mark.parametrize(("fault", "reason"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
 
 
+def test_idle_time_that_stands_still_on_an_idle_machine_is_no_load_of_others(tmp_path: Path) -> None:
+    with filed_plant(tmp_path, others=lambda _: 0.2) as machine:
+        standing = machine.stat.read_text().split()[4]
+
+        def spoil() -> None:
+            lines = [line.split(" ") for line in machine.stat.read_text().splitlines()]
+            for fields in lines:
+                if fields[0].startswith("cpu"):
+                    fields[-7] = standing
+            machine.stat.write_text("\n".join(map(" ".join, lines)) + "\n")
+
+        machine.damage = spoil
+        states = set()
+        for _ in range(30):
+            machine.cycle()
+            states.add(machine.snapshot.verdict.state)
+            assert machine.burner.effort == 0
+        assert State.YIELDING not in states
+        assert machine.snapshot.verdict.state is State.FAILSAFE
+        assert "stands still" in machine.snapshot.verdict.why
+
+
 def repair(machine: FiledPlant, quota: float | None) -> None:
     machine.damage = lambda: None
     machine.online, machine.quota = {0, 1}, quota

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from math import inf
 
@@ -70,6 +71,26 @@ WHOLE = "cpu  1 2 3 4 5 6 7 8\ncpu0 1 2 3 4 5 6 7 8\nintr 0\n"
 def test_a_missing_or_garbled_line_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         ProcStat.parse(text).machine()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("cpu  0 0 0 0 0 0 0 0\ncpu  1 2 3 4 5 6 7 8\ncpu0 1 2 3 4 5 6 7 8\nintr 0\n", "two lines are about all CPUs"),
+        (WHOLE.replace("cpu0", "cpux"), "'x' isn't a whole number"),
+        (WHOLE.replace("4", "4.5"), "'4.5' isn't a whole number"),
+        (WHOLE.replace("4", "999999999999999999"), "its idle time of 1e+16 s is longer than any machine has run"),
+        (WHOLE.replace("8", ""), "a CPU line has 7 fields"),
+    ],
+)
+def test_what_is_wrong_is_said_for_people(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        ProcStat.parse(text).machine()
+
+
+def test_another_counter_that_cannot_be_right_counts_as_0() -> None:
+    times = ProcStat.parse(WHOLE.replace("8", str(2**64 - 5))).machine()
+    assert (times.idle, times.steal, times.total) == pytest.approx((0.04, 0, 0.28))
 
 
 @given(st.text(alphabet="cpu0123 \nx-", max_size=60))

@@ -107,6 +107,13 @@ def test_a_saturated_machine_whose_idle_stands_still_is_no_fault() -> None:
     assert (reading.own, reading.other, reading.idle) == pytest.approx((0.2, 0.8, 0))
 
 
+def test_idle_time_that_stands_still_while_hardly_anything_else_counts_is_frozen() -> None:
+    idle = replace(after(HOST, own=0.01), ticks=HOST.ticks + 0.02)
+    assert dropped(HOST, idle) is DropReason.FROZEN
+    # Where steal goes backwards, the sum of all counters says nothing.
+    assert read(HOST, replace(idle, steal=HOST.steal - 0.1)).idle == 0
+
+
 def test_a_container_that_uses_two_periods_quota_at_once_is_full_and_pays_later() -> None:
     first = after(CONTAINER, own=0.09, busy=0.09)
     burst = read(CONTAINER, first)
@@ -263,7 +270,7 @@ def means(cpus: int, own: float, other: float, steal: float, *, carried: bool) -
             own=cpus * own * at,
             idle=TICK * floor(cpus * idle * late / TICK),
             steal=TICK * floor(cpus * steal * late / TICK),
-            ticks=late,
+            ticks=cpus * late,
         )
 
     previous, carry = sample(1000.0), NOTHING

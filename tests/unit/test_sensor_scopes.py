@@ -295,6 +295,87 @@ def test_a_quota_that_is_no_limit_and_no_number_above_zero_is_refused(text: str,
         open_sensor(Scope.HOST, None, root)
 
 
+@pytest.mark.parametrize("scope", [Scope.HOST, Scope.CPUSET])
+@pytest.mark.parametrize(
+    ("tree", "instead"),
+    [("v2-pod", "use the scope container, which works here"), ("v1-hybrid-host", "no scope can be measured here")],
+)
+@pytest.mark.parametrize(
+    ("counters", "what"), [("0 0 0 0 0 0 0 0", "nothing but zeros"), ("7 0 7 99 0 0 0 0", "moment")]
+)
+def test_counters_that_never_move_are_refused_with_the_scope_that_works(
+    counters: str, what: str, tree: str, instead: str, scope: Scope, tmp_path: Path
+) -> None:
+    root = copy(tree, tmp_path)
+    (root / "proc/stat").write_text(f"cpu  {counters}\ncpu0 {counters}\ncpu1 {counters}\nintr 0\n")
+    waits: list[float] = []
+    with pytest.raises(SensorError, match=rf"{what}.*: {instead}$"):
+        open_sensor(scope, None, root).check(waits.append)
+    assert 0.05 <= sum(waits) < 0.1
+
+
+def test_a_check_ends_as_soon_as_a_counter_moves(tmp_path: Path) -> None:
+    sensor = host(tmp_path, "iowait-before")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        copy_stat(tmp_path, "iowait-after")
+
+    sensor.check(wait)
+    assert len(waits) == 1
+
+
+def test_a_container_needs_no_moving_counter() -> None:
+    open_sensor(Scope.CONTAINER, None, RECORDED / "v2-pod").check()
+
+
+def move(root: Path, group: str) -> None:
+    (root / "proc/self/cgroup").write_text((root / "proc/self/cgroup").read_text().replace("ab12/cd34", group))
+
+
+@pytest.mark.parametrize("scope", [Scope.HOST, Scope.CONTAINER])
+def test_a_move_to_another_control_group_is_followed(
+    scope: Scope, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = copy("v1-nested", tmp_path)
+    sensor = open_sensor(scope, None, root)
+    before = sensor.sample()
+    pods = root / "sys/fs/cgroup/cpu,cpuacct/pods"
+    shutil.copytree(pods / "ab12", pods / "other")
+    (pods / "other/cpu.cfs_quota_us").write_text("20000\n")
+    move(root, "other")
+    after = sensor.sample()
+    assert after.reach == pytest.approx(0.2)
+    assert (after.capacity == pytest.approx(0.2)) is (scope is Scope.CONTAINER)
+    assert is_changed(before, after) is (scope is Scope.CONTAINER)
+    sensor.sample()
+    assert [record.getMessage() for record in caplog.records] == [
+        "this process was moved to another control group, whose limits count from now on"
+    ]
+
+
+def test_a_move_out_of_sight_is_a_reason_until_it_is_undone(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    sensor = open_sensor(Scope.HOST, None, root)
+    (root / "proc/self/cgroup").write_text("0::/../other\n")
+    for _ in range(2):
+        with pytest.raises(UnreadableError, match="a control group that can't be seen from here"):
+            sensor.sample()
+    (root / "proc/self/cgroup").write_text("0::/\n")
+    assert sensor.sample().reach == pytest.approx(0.5)
+
+
+def test_a_container_that_is_moved_to_the_root_group_has_no_reading(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    sensor = open_sensor(Scope.CONTAINER, None, root)
+    (root / "sys/fs/cgroup/cgroup.events").unlink()
+    (root / "proc/self/cgroup").write_text("0::/.\n")
+    for _ in range(2):
+        with pytest.raises(UnreadableError, match="root control group"):
+            sensor.sample()
+
+
 def test_the_host_counts_every_process() -> None:
     members = open_sensor(Scope.HOST, None, RECORDED / "v1-hybrid-host").members()
     assert members(1)

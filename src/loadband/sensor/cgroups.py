@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from loadband.quantities import Throttling
-from loadband.sensor.files import Look, UnreadableError, look, look_if_there, parse_cpu_list
+from loadband.sensor.files import Look, UnreadableError, look, look_if_there, parse_cpu_list, whole_number
 
 _POINT = 4
 """The field of mountinfo that is the mount point, counted from 0."""
@@ -51,8 +51,9 @@ def parse_mountinfo(text: str) -> list[Mount]:
         fields = place.split(" ")
         kind, *rest = filesystem.split(" ")
         if kind in {"cgroup", "cgroup2"}:
-            _id, _parent, _device, root, point, *_ = fields
-            _source, options = rest
+            if len(fields) <= _POINT or len(rest) != 2:  # noqa: PLR2004 - source and options
+                raise ValueError(f"the line of a mount of {kind} is garbled")
+            root, point, options = fields[_POINT - 1], fields[_POINT], rest[1]
             mounts[point] = Mount(
                 _unescape(root), _unescape(point).relative_to("/"), kind, frozenset(options.split(","))
             )
@@ -74,7 +75,10 @@ def parse_membership(text: str) -> dict[str, PurePosixPath]:
     """
     membership: dict[str, PurePosixPath] = {}
     for line in _lines(text):
-        _id, controllers, path = line.split(":", 2)
+        fields = line.split(":", 2)
+        if len(fields) != 3:  # noqa: PLR2004 - number, controllers and path
+            raise ValueError("a line isn't a number, controllers and a path")
+        _number, controllers, path = fields
         membership |= dict.fromkeys(controllers.split(","), PurePosixPath(path))
     return membership
 
@@ -153,7 +157,7 @@ class _V1(Hierarchy):
         return Limit(group, quota, look(f"{group.path}/cpu.cfs_period_us", _parse_microseconds).value)
 
     def usage(self, group: Group) -> Look[float]:
-        return look(f"{group.path}/cpuacct.usage", lambda text: 1e-9 * int(text))
+        return look(f"{group.path}/cpuacct.usage", lambda text: 1e-9 * whole_number(text))
 
     def throttling(self, group: Group) -> Throttling:
         keys = look(
@@ -192,7 +196,7 @@ class _V2(Hierarchy):
 
 
 def _parse_microseconds(text: str) -> float:
-    number = int(text)
+    number = whole_number(text)
     if number <= 0:
         raise ValueError(f"{number} us isn't greater than 0")
     return 1e-6 * number
@@ -203,21 +207,24 @@ def _parse_quota(text: str) -> float | None:
 
 
 def _parse_cpu_max(text: str) -> tuple[float, float] | None:
-    quota, period = text.split()
+    fields = text.split()
+    if len(fields) != 2:  # noqa: PLR2004 - the two
+        raise ValueError("it isn't a quota and a period")
+    quota, period = fields
     return None if quota == "max" else (_parse_microseconds(quota), _parse_microseconds(period))
 
 
 def _parse_keys(text: str, *names: str) -> tuple[int, ...]:
     """The named values of a flat keyed file: a name and a number on each line."""
-    values = dict(line.split(" ") for line in text.splitlines())
+    values = dict(line.partition(" ")[::2] for line in text.splitlines())
     if missing := set(names) - set(values):
         raise ValueError(f"no {' and no '.join(sorted(missing))}")
-    return tuple(int(values[name]) for name in names)
+    return tuple(whole_number(values[name]) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """The control groups of this process, as far as they are visible: found once, read every time."""
+    """The control groups of this process, as far as they are visible."""
 
     cpu: Hierarchy | None
     """Limits bandwidth."""

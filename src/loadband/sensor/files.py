@@ -16,6 +16,9 @@ T = TypeVar("T")
 _CHUNK = 1 << 15
 """Bytes per read: enough to read most files at once, since the kernel may generate the text again for each read."""
 
+_SHOWN = 40
+"""Characters of a wrong text that a message repeats."""
+
 
 class UnreadableError(Exception):
     """A file of the kernel couldn't be read or understood; the message is a sentence that names it."""
@@ -98,6 +101,18 @@ def _unreadable(path: str, error: OSError) -> UnreadableError:
     return UnreadableError(f"{path} cannot be read: {error.strerror}")
 
 
+def whole_number(text: str) -> int:
+    """A whole number, as the kernel writes it.
+
+    Raises:
+        ValueError: if it isn't one; unlike that of `int`, the message is for people.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text.strip()[:_SHOWN]!r} isn't a whole number") from None
+
+
 @functools.lru_cache(maxsize=4)  # it rarely changes
 def parse_cpu_list(text: str) -> frozenset[int]:
     """The CPUs of a list such as `0-3,8`, the format of cpuset(7).
@@ -108,7 +123,7 @@ def parse_cpu_list(text: str) -> frozenset[int]:
     cpus: set[int] = set()
     for part in text.strip().split(","):
         first, dash, last = part.partition("-")
-        cpus.update(range(int(first), int(last if dash else first) + 1))
+        cpus.update(range(whole_number(first), whole_number(last if dash else first) + 1))
     if not cpus:
         raise ValueError(f"no CPUs in {text.strip()!r}")
     return frozenset(cpus)

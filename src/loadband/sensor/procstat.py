@@ -12,6 +12,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loadband.sensor.files import whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,6 +21,9 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 """The step of every counter in /proc/stat, seconds: 10 ms on every Linux machine, whatever tick the kernel has."""
 
 _IDLE, _IOWAIT, _STEAL, _FIELDS = 3, 4, 7, 8
+
+_MOST_TICKS = 1 << 46
+"""More than any machine has run (22,000 years of one CPU), and little enough that seconds stay exact in a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class ProcStat:
         """Find the CPU lines.
 
         Raises:
-            ValueError: if they are missing or cut off, or a CPU has no number.
+            ValueError: if they are missing or cut off, or a CPU has no number. Two lines for all CPUs, a known fault of
+                lxcfs, are refused as well: which of them is right isn't known.
         """
         each: dict[int, str] = {}
         first, *lines = text.splitlines()
@@ -58,7 +64,9 @@ class ProcStat:
             name, _, fields = line.partition(" ")
             if not name.startswith("cpu"):
                 break
-            each[int(name.removeprefix("cpu"))] = fields
+            if name == "cpu":
+                raise ValueError("two lines are about all CPUs together, a known fault of lxcfs")
+            each[whole_number(name.removeprefix("cpu"))] = fields
         else:
             raise ValueError("it ends within the CPU lines")
         if not each:
@@ -88,6 +96,17 @@ def _add(lines: Iterable[str]) -> CpuTimes:
         fields = line.split()[:_FIELDS]
         if len(fields) < _FIELDS:
             raise ValueError(f"a CPU line has {len(fields)} fields, fewer than {_FIELDS}")
-        rows.append(map(int, fields))
+        rows.append(_counters(fields))
     ticks = list(map(sum, zip(*rows, strict=True)))
+    if ticks[_IDLE] > _MOST_TICKS:
+        raise ValueError(f"its idle time of {TICK * ticks[_IDLE]:.2g} s is longer than any machine has run")
+    # Other counters that can't be right, such as a steal time below 0 that wrapped around, count as 0.
+    ticks = [each if each <= _MOST_TICKS else 0 for each in ticks]
     return CpuTimes(TICK * ticks[_IDLE], TICK * ticks[_IOWAIT], TICK * ticks[_STEAL], TICK * sum(ticks))
+
+
+def _counters(fields: list[str]) -> list[int]:
+    try:
+        return list(map(int, fields))
+    except ValueError:
+        return [whole_number(field) for field in fields]  # which names the one that is wrong

@@ -30,6 +30,10 @@ BACKWARDS_STEPS = 1.5
 CARRIED_STEPS = 2
 """Steps of the counter that may be carried into the next reading: idle and iowait are each truncated to a step."""
 
+EXPLAINED = 0.5
+"""The part of the time that all counters together must account for while idle time stands still. Not all of it: busy
+time is sampled at the kernel's tick, and a hypervisor may keep the kernel from sampling it."""
+
 LATE = 0.002
 """Seconds by which a counter may be read later than the clock; so much time may be carried into the next reading."""
 
@@ -128,6 +132,12 @@ def _incomparable(previous: Sample, now: Sample, max_gap: float) -> Dropped | No
     return None
 
 
+def _explains(previous: Sample, now: Sample) -> bool:
+    """Whether all counters together account for most of the time, as on a machine that really is busy."""
+    span = now.capacity * (now.at - previous.at)
+    return now.ticks - previous.ticks + BACKWARDS_STEPS * now.quantum >= EXPLAINED * span or _steal_fell(previous, now)
+
+
 def _implausible(previous: Sample, now: Sample) -> Dropped | None:
     """Why the counters can't be believed."""
     dt = now.at - previous.at
@@ -142,6 +152,9 @@ def _implausible(previous: Sample, now: Sample) -> Dropped | None:
             return Dropped(DropReason.ABSURD, why)
     if dt >= FROZEN_AFTER and now.ticks == previous.ticks:
         return Dropped(DropReason.FROZEN, f"no counter of {now.source} moved in {dt:.3f} s")
+    if dt >= FROZEN_AFTER and now.busy is None and scope[1] == 0 and not _explains(previous, now):
+        why = f"the idle time of {now.source} stands still, although its other counters don't say that it is busy"
+        return Dropped(DropReason.FROZEN, why)
     if now.busy is not None and own > 2 * scope[1] + now.quantum:
         why = f"{now.source} counted {scope[1]:.3f} s, but this process alone used {own:.3f} s"
         return Dropped(DropReason.FROZEN, why)

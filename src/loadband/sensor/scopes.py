@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
 from math import inf
 from pathlib import Path
@@ -11,14 +13,21 @@ from typing import TYPE_CHECKING
 
 from loadband.quantities import Sample, Scope
 from loadband.sensor.cgroups import Cgroups, parse_membership
-from loadband.sensor.files import UnreadableError, look, parse_cpu_list
+from loadband.sensor.files import UnreadableError, look, look_if_there, parse_cpu_list
 from loadband.sensor.procstat import TICK, ProcStat
+from loadband.sensor.reading import FROZEN_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loadband.sensor.cgroups import Limit
     from loadband.sensor.procstat import CpuTimes
+
+
+log = logging.getLogger(__name__)
+
+_STEP = 0.002
+"""Seconds between two looks for a movement of the counters."""
 
 
 class SensorError(Exception):
@@ -28,24 +37,65 @@ class SensorError(Exception):
 class Sensor(ABC):
     """Looks at the CPUs of a scope.
 
-    The process's control groups are found once: if it is moved to others later, it has to be restarted. Everything else
-    is read for each sample, so hotplug and changes of a quota or a cpuset show in the next one.
+    Everything is read for each sample, so hotplug, changes of a quota or a cpuset, and a move of this process to other
+    control groups show in the next one.
+
+    Raises:
+        UnreadableError: if a file that says where the control groups are can't be read or understood.
     """
 
-    def __init__(self, cgroups: Cgroups, max_effort: float | None, root: Path) -> None:
-        self._cgroups = cgroups
+    def __init__(self, max_effort: float | None, root: Path) -> None:
         self._max_effort = inf if max_effort is None else max_effort
+        self._root = root
+        self._proc = root / "proc"
         self._stat = str(root / "proc/stat")
         self._online = str(root / "sys/devices/system/cpu/online")
-        self._proc = root / "proc"
+        self._groups_file = str(root / "proc/self/cgroup")
+        self._groups = look_if_there(self._groups_file, str)
+        """The text of that file, by which a move to other groups is noticed."""
+        self._cgroups = self._find()
 
-    @abstractmethod
     def sample(self) -> Sample:
         """Look at the counters now.
 
         Raises:
+            UnreadableError: if a file can't be read or understood, or if this process was moved to control groups that
+                can't be seen: what they allow isn't known.
+        """
+        groups = look_if_there(self._groups_file, str)
+        if groups != self._groups:
+            self._follow(groups)
+        return self._sample()
+
+    @abstractmethod
+    def _sample(self) -> Sample:
+        """See `sample`; the control groups are those of this process."""
+
+    def _find(self) -> Cgroups:
+        """The control groups of this process."""
+        return Cgroups.visible(self._root)
+
+    def _follow(self, groups: str | None) -> None:
+        """Find the control groups again after a move; as long as that fails, every sample tries it again."""
+        found = self._find()
+        if self._cgroups.cpu and not found.cpu:
+            raise UnreadableError("this process was moved to a control group that can't be seen from here")
+        self._cgroups, self._groups = found, groups
+        log.warning("this process was moved to another control group, whose limits count from now on")
+        for warning in self.warnings:
+            log.warning("%s", warning)
+
+    def check(self, wait: Callable[[float], object] = time.sleep) -> None:  # noqa: ARG002 - some scopes need to wait
+        """Check that the scope can be measured here.
+
+        Args:
+            wait: lets seconds pass.
+
+        Raises:
+            SensorError: if it can't, with the scope that can.
             UnreadableError: if a file can't be read or understood.
         """
+        self.sample()
 
     def members(self) -> Callable[[int], bool]:
         """A test by PID: whether the scope counts the CPU time of that process at present.
@@ -84,7 +134,7 @@ class _ProcStatSensor(Sensor):
     Idle time is exact there, truncated to a tick; busy time is only sampled at the kernel's tick.
     """
 
-    def sample(self) -> Sample:
+    def _sample(self) -> Sample:
         limit = self._cgroups.limit()
         stat = look(self._stat, self._parse)
         cpus, times, quantum = stat.value
@@ -102,6 +152,24 @@ class _ProcStatSensor(Sensor):
             throttling=self._cgroups.throttling(limit),
             source=stat.path,
         )
+
+    def check(self, wait: Callable[[float], object] = time.sleep) -> None:
+        """Wait until the counters move: the /proc/stat of some sandboxes holds zeros or other constants."""
+        first, waited = self.sample(), 0.0
+        while self.sample().ticks == first.ticks:
+            if waited > FROZEN_AFTER:
+                what = "didn't count anything for a moment" if first.ticks else "holds nothing but zeros"
+                raise SensorError(f"{self._stat} {what}, as in some sandboxes: {self._instead()}")
+            wait(_STEP)
+            waited += _STEP
+
+    def _instead(self) -> str:
+        """Which scope can be measured here, as the end of a sentence."""
+        try:
+            open_sensor(Scope.CONTAINER, None, self._root)
+        except SensorError:
+            return "no scope can be measured here"
+        return "use the scope container, which works here"
 
     @abstractmethod
     def _parse(self, text: str) -> tuple[frozenset[int], CpuTimes, float]:
@@ -147,6 +215,15 @@ class _Container(Sensor):
     The usage of other processes, and of other threads of this one, shows up to a tick late on each CPU they run on.
     """
 
+    def _find(self) -> Cgroups:
+        found = super()._find()
+        if found.accounting and found.accounting.is_root():
+            raise UnreadableError(
+                "this process runs in the machine's root control group, whose use is the host's: "
+                "use the scope host, or start it in a container"
+            )
+        return found
+
     @property
     def warnings(self) -> list[str]:
         unlimited = ["no CPU limit is visible: the container's capacity is its reach"]
@@ -164,7 +241,7 @@ class _Container(Sensor):
 
         return is_in
 
-    def sample(self) -> Sample:
+    def _sample(self) -> Sample:
         limit = self._cgroups.limit()
         online = look(self._online, parse_cpu_list).value
         reach = self._reach(limit, online)
@@ -205,13 +282,7 @@ def open_sensor(scope: Scope, max_effort: float | None, root: Path = Path("/")) 
     if sys.platform != "linux":
         raise SensorError(f"CPU use is measured through Linux's /proc and control groups; this is {sys.platform}")
     try:
-        cgroups = Cgroups.visible(root)
-        if scope is Scope.CONTAINER and cgroups.accounting and cgroups.accounting.is_root():
-            raise SensorError(
-                "this process runs in the machine's root control group, whose use is the host's: "
-                "use the scope host, or start it in a container"
-            )
-        sensor = _SENSORS[scope](cgroups, max_effort, root)
+        sensor = _SENSORS[scope](max_effort, root)
         sensor.sample()
     except UnreadableError as error:
         raise SensorError(str(error)) from error
