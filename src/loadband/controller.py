@@ -227,6 +227,12 @@ class LatchMemory(Generic[M]):
     """Low-passed, a ratio; None before the first reading."""
     own: float = 0.0
     """Use of this process, low-passed, CPUs: what a latch freezes."""
+    effort: float = 0.0
+    """Of the last command, CPUs."""
+    asked: float = 0.0
+    """The efforts commanded, low-passed like `own`: what `own` is more than that, this process costs itself."""
+    cost: float = 0.0
+    """What this process costs beside its effort, CPUs; known while it is latched."""
     sought: float | None = None
     """Seconds in closed loop since the band was first entered; None before that."""
     latched: float | None = None
@@ -237,7 +243,8 @@ class LatchMemory(Generic[M]):
 class Latch(Generic[M]):
     """Turns a law into an ordinary load of a fixed size: it holds the band for a time, then freezes what it burns.
 
-    The size is CPU time per second, not duty: it stays the same on a host that is faster, slower or busier. A change of
+    The size is CPU time per second, not duty: it stays the same on a host that is faster, slower or busier. It is that
+    of the whole process: what the loop and the server cost is part of it, so the effort is a little less. A change of
     the setpoint unlatches; a gap or a failure doesn't. A setpoint with an effort is latched from the start.
     """
 
@@ -250,12 +257,15 @@ class Latch(Generic[M]):
 
     MEAN_TIME = 5.0
     """Time constant, seconds, of the mean that is frozen; a quarter of `after` if that is less."""
+    COST_TIME = 3.0
+    """Time constant, seconds, with which the effort follows what the process costs itself."""
 
     def start(self, before: LatchMemory[M] | None = None) -> LatchMemory[M]:
         """A latch outlives a gap."""
         if before is None:
             return LatchMemory(self.law.start())
-        return LatchMemory(self.law.start(before.law), before.setpoint, latched=before.latched)
+        law = self.law.start(before.law)
+        return LatchMemory(law, before.setpoint, latched=before.latched, cost=before.cost)
 
     def step(self, memory: LatchMemory[M], reading: Reading, setpoint: Setpoint) -> tuple[LatchMemory[M], Command]:
         """See the class."""
@@ -265,8 +275,8 @@ class Latch(Generic[M]):
             law, command = self.law.step(memory.law, reading, setpoint)
             memory = self._sought(replace(memory, law=law, workers=command.workers), reading, setpoint)
             if memory.latched is None:
-                return memory, command
-        return memory, self._keep(memory, memory.latched, reading)
+                return replace(memory, effort=command.effort), command
+        return self._keep(memory, memory.latched, reading)
 
     def _sought(self, memory: LatchMemory[M], reading: Reading, setpoint: Setpoint) -> LatchMemory[M]:
         """Follow what a latch is made of, and make it when its time has come."""
@@ -278,19 +288,31 @@ class Latch(Generic[M]):
         # Until the band is entered, what is burnt says nothing about the size that it takes.
         slow = 1.0 if sought is None else 1 - math.exp(-reading.dt / min(self.MEAN_TIME, self.after / 4))
         own = memory.own + slow * (reading.own * reading.capacity - memory.own)
+        asked = memory.asked + slow * (memory.effort - memory.asked)
         inside = utilization in _band(setpoint)
         if sought is not None:
             sought += reading.dt
         elif inside:
             sought = 0.0
         latched = own if inside and sought is not None and sought >= self.after else None
-        return replace(memory, utilization=utilization, own=own, sought=sought, latched=latched)
+        return replace(
+            memory,
+            utilization=utilization,
+            own=own,
+            asked=asked,
+            cost=max(own - asked, 0.0),
+            sought=sought,
+            latched=latched,
+        )
 
-    def _keep(self, memory: LatchMemory[M], size: float, reading: Reading) -> Command:
+    def _keep(self, memory: LatchMemory[M], size: float, reading: Reading) -> tuple[LatchMemory[M], Command]:
         workers = self.workers or memory.workers or _enough(reading.reach)
         limit = min(reading.reach, float(workers))
-        effort = min(size, limit)
-        return Command(workers, effort, at_limit=effort >= limit, latched=size)
+        most = min(size, limit)
+        # Only what it uses too much is its own cost: if others crowd it out, it uses less than it is asked to.
+        weight = 1 - math.exp(-reading.dt / self.COST_TIME)
+        cost = min(max(memory.cost + weight * (reading.own * reading.capacity - most), 0.0), most)
+        return replace(memory, cost=cost), Command(workers, most - cost, at_limit=size >= limit, latched=size)
 
 
 def _enough(reach: float) -> int:
@@ -338,7 +360,10 @@ def judge(window: Reading, command: Command, setpoint: Setpoint, steal: Steal) -
 def _judge_latched(window: Reading, command: Command, size: float, utilization: float) -> Verdict:
     own = window.own * window.capacity
     kept = f"an ordinary load of {size:.3g} CPUs, whatever else runs; utilization {100 * utilization:.1f} %"
+    if command.effort <= 0 and own > size:
+        return Verdict(State.LATCHED, f"{kept}; but the program itself costs {own:.3g} CPUs, with nothing burnt")
     if own >= KEPT * size:
         return Verdict(State.LATCHED, kept)
-    why = "its reach is smaller" if command.effort < size else "it is throttled, stolen from or crowded out"
+    limited = min(window.reach, float(command.workers)) < size
+    why = "its reach is smaller" if limited else "it is throttled, stolen from or crowded out"
     return Verdict(State.LATCHED, f"{kept}; but it gets only {own:.3g} CPUs: {why}")

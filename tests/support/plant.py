@@ -120,9 +120,11 @@ class Burner:
     """Makes samples unreadable while it is set."""
     closed: bool = False
     cpus: frozenset[int] = frozenset()
+    cost: float = 0.0
+    """CPUs that the process uses beside its effort."""
 
     def demand(self, now: float) -> float:
-        return min(self.effort, self.reach) if now < self.expires else 0.0
+        return self.cost + (min(self.effort, self.reach) if now < self.expires else 0.0)
 
     def apply(self, command: Command) -> None:
         self.effort = command.effort

@@ -112,6 +112,52 @@ def test_a_fixed_effort_is_burnt_from_the_start_whatever_else_runs(cpus: int) ->
     assert last(seen).held
 
 
+@pytest.mark.parametrize("size", [0.02, 0.25, 1.2])
+def test_what_the_process_costs_itself_is_part_of_the_size(size: float) -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, SetpointCell(Setpoint(None, effort=size)), Latch(Adaptive()))
+    burner.cost = 0.01
+    run(plant, loop, 10)
+    before = burner.own
+    run(plant, loop, 20)
+    assert (burner.own - before) / 20 == pytest.approx(size, abs=0.001)
+
+
+def test_crowded_out_it_makes_up_for_nothing_later() -> None:
+    plant = Plant(2, others=lambda t: 1.9 if t < 20 else 0.0)
+    loop, burner = regulator(plant, SetpointCell(Setpoint(None, effort=1.0)), Latch(Adaptive()))
+    burner.cost = 0.01
+    run(plant, loop, 20)
+    assert burner.effort == 1.0
+    before = burner.own
+    run(plant, loop, 20)
+    assert (burner.own - before) / 20 == pytest.approx(1.0, abs=0.005)
+
+
+def test_a_size_below_the_own_cost_is_said_so() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, SetpointCell(Setpoint(None, effort=0.001)), Latch(Adaptive()))
+    burner.cost = 0.01
+    seen: list[Snapshot] = []
+    run(plant, loop, 20, seen)
+    assert last(seen).command.effort == 0
+    assert "the program itself costs 0.01 CPUs, with nothing burnt" in last(seen).verdict.why
+
+
+def test_there_is_no_step_when_it_latches() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND, Latch(Adaptive(), after=20))
+    burner.cost = 0.05
+    seen: list[Snapshot] = []
+    used = []
+    for _ in range(40):
+        before = burner.own
+        run(plant, loop, 1, seen)
+        used.append(burner.own - before)
+    assert last(seen).verdict.state is State.LATCHED
+    assert used[5:] == pytest.approx([1.3] * 35, abs=0.012)
+
+
 def test_a_size_that_cannot_be_kept_is_said_so() -> None:
     plant = Plant(2, others=lambda t: 0.0 if t < 10 else 1.95)
     loop, _ = regulator(plant, SetpointCell(Setpoint(None, effort=1.5)), Latch(Adaptive()), reach=1.8)
@@ -121,7 +167,7 @@ def test_a_size_that_cannot_be_kept_is_said_so() -> None:
     narrow, _ = regulator(Plant(2), SetpointCell(Setpoint(None, effort=1.5)), Latch(Adaptive()), reach=0.5)
     plant = narrow._sensor.plant  # type: ignore[attr-defined] # the plant behind the sensor
     run(plant, narrow, 5, seen)
-    assert last(seen).command.effort == 0.5
+    assert last(seen).command.effort == pytest.approx(0.5)
     assert "its reach is smaller" in last(seen).verdict.why
 
 
