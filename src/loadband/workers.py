@@ -2,18 +2,22 @@
 
 They are threads, not processes: they die with the process whatever ends it, even SIGKILL, and one CPU clock covers them
 all. `hashlib.pbkdf2_hmac` runs in the cache with the GIL released, so one call burns a chosen time on one CPU while the
-controller goes on.
+controller goes on. Where OpenSSL refuses that (a FIPS provider wants longer passwords and more iterations, or allows no
+PBKDF2 at all), or Python has none, they compute CRC-32 of a block of memory instead, which no policy forbids.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import logging
+import math
 import os
 import random
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable
 
@@ -30,12 +34,18 @@ MAX_TURN = 0.07
 DITHER = 0.25
 """Random part of the time from one turn on a CPU to the next: programs that count ticks wouldn't see turns that are in
 step with the kernel's tick (cpu-load.rst)."""
+SHORT_BURST = 0.0005
+"""CPU-seconds: rather than shorter bursts, turns become rarer. What surrounds a burst costs about a tenth of that."""
+RAREST = 3
+"""Limit of that: turns come at least every third period."""
 MAX_BURST = 0.1
 """Limit of one burst in CPU-seconds; shorter than any lease."""
 MIN_BURST = 50e-6
 """CPU-seconds; less is carried over to the next turn."""
 CALIBRATION = 500
 """Iterations that a worker burns to learn its rate: some tenths of a millisecond."""
+_BYTES = 1024
+"""For CRC-32, an iteration is so many bytes, which take about as long as an iteration of PBKDF2."""
 MAX_RATE = 1e8
 """Iterations per CPU-second, more than any CPU reaches: a clock that hardly moves must not cause an endless burst."""
 
@@ -43,6 +53,30 @@ MAX_RATE = 1e8
 def burn(iterations: int) -> None:
     """Keep one CPU busy for a number of iterations, with the GIL released."""
     hashlib.pbkdf2_hmac("sha256", b"loadband", b"loadband", iterations)
+
+
+def burn_without_hash(iterations: int) -> None:
+    """Keep one CPU busy like `burn`, without OpenSSL; the GIL is taken for a moment between two blocks."""
+    block = _block()
+    blocks, rest = divmod(iterations, len(block) // _BYTES)
+    for _ in range(blocks):
+        zlib.crc32(block)
+    zlib.crc32(block[: rest * _BYTES])
+
+
+@functools.cache
+def _block() -> memoryview:
+    """Memory that fits into a CPU's second cache; made only if it is needed."""
+    return memoryview(bytes(1 << 18))
+
+
+def choose_burn() -> tuple[Callable[[int], None], str]:
+    """A burn that works here, and why it isn't the usual one, as a sentence; empty if it is."""
+    try:
+        burn(1)
+    except (AttributeError, ValueError) as error:  # without OpenSSL, hashlib has no PBKDF2
+        return burn_without_hash, f"PBKDF2 can't be used here ({error}): CRC-32 burns instead"
+    return burn, ""
 
 
 class Account:
@@ -157,7 +191,7 @@ class Workers:
         """Renew the lease with a new command: start, stop and replace threads as needed."""
         self._wanted = command.workers
         if len(self._threads) != command.workers:
-            self._pace(command.workers)  # before the new threads start and look at it
+            self._pace(command.workers, command.effort)  # before the new threads start and look at it
         # The list comes first: a worker looks itself up there to see whether it is still wanted.
         self._threads.extend([None] * (command.workers - len(self._threads)))
         for index in range(command.workers):
@@ -169,7 +203,7 @@ class Workers:
                 self._threads[index] = self._started(index)
         del self._threads[command.workers :]
         alive = sum(thread is not None for thread in self._threads)
-        self._pace(alive)
+        self._pace(alive, command.effort)
         self._duty = min(command.effort / alive, 1.0) if alive else 0.0
         self._expires = time.monotonic() + self._lease
 
@@ -188,10 +222,17 @@ class Workers:
         """Number of running threads."""
         return sum(thread is not None and thread.is_alive() for thread in self._threads)
 
-    def _pace(self, workers: int) -> None:
-        """Choose the time between turns: a CPU gets as many turns as one worker would take, whoever takes them."""
+    def _pace(self, workers: int, effort: float) -> None:
+        """Choose the time between turns: a CPU gets as many turns as one worker would take, whoever takes them.
+
+        Args:
+            workers: how many there are.
+            effort: what all of them burn, CPUs.
+        """
         busy = min(max(workers, 1), len(os.sched_getaffinity(0)))
-        self._step = self._fixed_period or min(max(PERIOD, busy / TURNS_PER_SECOND), MAX_TURN)
+        # In whole steps, since a period that changes with every command would shift the turns all the time.
+        rare = PERIOD * min(math.ceil(SHORT_BURST / PERIOD * busy / effort), RAREST) if effort > 0 else PERIOD * RAREST
+        self._step = self._fixed_period or min(max(rare, busy / TURNS_PER_SECOND), MAX_TURN)
         self._period = self._fixed_period or self._step * max(workers, 1) / busy
 
     def _started(self, index: int) -> threading.Thread | None:

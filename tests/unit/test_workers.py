@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadband.quantities import Command
-from loadband.workers import DITHER, MAX_BURST, PERIOD, Burner, Workers
+from loadband.workers import DITHER, MAX_BURST, PERIOD, Burner, Workers, burn, choose_burn
 
 
 class Cpu:
@@ -100,6 +101,36 @@ def test_what_one_burns_too_much_the_next_settles() -> None:
     assert len(first.account.left) == 1
 
 
+def test_the_usual_burn_needs_no_sentence() -> None:
+    assert choose_burn() == (burn, "")
+
+
+@pytest.mark.parametrize("error", [ValueError("unsupported"), None], ids=["refused", "missing"])
+def test_a_refused_hash_is_replaced_with_a_sentence(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if error:
+        monkeypatch.setattr("hashlib.pbkdf2_hmac", Mock(side_effect=error))
+    else:
+        monkeypatch.delattr("hashlib.pbkdf2_hmac")
+    chosen, sentence = choose_burn()
+    assert sentence.startswith("PBKDF2 can't be used here (")
+    assert sentence.endswith("): CRC-32 burns instead")
+    lengths: list[int] = []
+    monkeypatch.setattr("zlib.crc32", lambda block: lengths.append(len(block)))
+    for iterations in (1, 256, 1000):
+        lengths.clear()
+        chosen(iterations)
+        assert sum(lengths) == 1024 * iterations
+        assert max(lengths) <= 1 << 18
+
+
+@pytest.mark.parametrize(("effort", "turns"), [(0.0, 32), (0.005, 32), (0.03, 48), (0.1, 97)])
+def test_bursts_that_would_be_tiny_are_rarer(effort: float, turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    workers = Workers(lease=5)
+    workers._pace(2, effort)
+    assert 2 / workers._period == pytest.approx(turns, abs=1)
+
+
 def test_forgetting_pays_nothing_back() -> None:
     cpu = Cpu()
     burner = Burner(cpu.clock, cpu.burst)
@@ -163,7 +194,7 @@ def test_turns_a_second_depend_on_the_cpus_in_use_and_leave_no_burst_cut_off(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cpus)))
     workers = Workers(lease=5)
-    workers._pace(count)
+    workers._pace(count, min(count, cpus))
     assert count / workers._period == pytest.approx(turns, rel=0.01)
     most = min(cpus / count, 1.0)
     assert most * (workers._period + DITHER * workers._step) < MAX_BURST
