@@ -33,7 +33,7 @@ from loadband.setpoint import SetpointCell
 from loadband.settings import REVISION, Asked, LawName, Loaded, LogLevel, OnEnd, Settings, help_text, load
 from loadband.sources import SettingsError
 from loadband.units import Listen
-from loadband.workers import Workers
+from loadband.workers import Burner, Workers, choose_burn
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -100,6 +100,7 @@ _Played = tuple[ProfileFile, Profile] | None
 def _start(loaded: Loaded, played: _Played, ending: Ending) -> int:
     try:
         sensor = open_sensor(loaded.settings.scope, loaded.settings.max_effort)
+        sensor.check()
         reach = sensor.sample().reach
         warnings = sensor.warnings
     except (SensorError, UnreadableError) as error:
@@ -119,7 +120,10 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
     ending.rereads = played is not None or settings.control_token is not None
     cell = SetpointCell(play(played[1], window) if played else settings.setpoint)
     controller, period = _controller(settings, reach)
-    workers = Workers(lease_of(settings.interval), settings.nice, period)
+    burn, warning = choose_burn()
+    if warning:
+        say(f"loadband: {warning}")
+    workers = Workers(lease_of(settings.interval), settings.nice, period, lambda: Burner(burst=burn))
     regulator = Regulator(
         sensor,
         controller,
@@ -148,7 +152,7 @@ def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: 
             regulator.run(ending.wait)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and ends the run
             ending.fail("the loop", error)
-        code = _exit_code(ending, regulator.snapshot)
+        code = _exit_code(settings, ending, regulator.snapshot)
         # From here on readiness probes fail, while the rest ends.
         ending.ask()
     if ending.failed:
@@ -174,11 +178,15 @@ def _controller(settings: Settings, reach: float) -> tuple[Decider, float | None
     return Controller(Latch(law, after, steal, workers)), law.turn
 
 
-def _exit_code(ending: Ending, snapshot: Snapshot | None) -> Exit:
+def _exit_code(settings: Settings, ending: Ending, snapshot: Snapshot | None) -> int:
     if ending.reader_left:
         return Exit.READER_LEFT
-    expired = snapshot is not None and snapshot.verdict.state is State.EXPIRED
-    return Exit.NOT_ACHIEVED if expired and snapshot and not snapshot.held else Exit.OK
+    if snapshot is not None and snapshot.verdict.state is State.EXPIRED:
+        return Exit.OK if snapshot.held else Exit.NOT_ACHIEVED
+    # A signal is the normal end of a service. But a run that is to end by itself, such as a Job, was cut short: it
+    # proves nothing, and must not count as complete.
+    cut_short = settings.duration > 0 and settings.on_end is OnEnd.EXIT
+    return 128 + ending.signal if ending.signal and cut_short else Exit.OK
 
 
 @contextmanager

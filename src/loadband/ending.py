@@ -39,7 +39,8 @@ class Ending:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._watched = [self._reader, *_pipes_to_others()]
-        self._signalled = False
+        self.signal = 0
+        """The number of the first signal that asked for the end; 0 before it."""
         self.asked = False
         """Whether the run is to end; read by any thread at any time."""
         self.failed = False
@@ -97,9 +98,9 @@ class Ending:
         if number == signal.SIGHUP and self.rereads and all(map(os.isatty, self._terminals)):
             self.rereads_asked += 1
             return
-        if self._signalled:
+        if self.signal:
             _exit(128 + number)
-        self._signalled = True
+        self.signal = number
         signal.alarm(END_SECONDS)
         self.ask()
 

@@ -6,7 +6,7 @@ import enum
 
 
 class Exit(enum.IntEnum):
-    """An exit code. One that a second signal n caused is 128 + n instead."""
+    """An exit code; 128 + n instead, if signal n ended it at once, or before DURATION was over."""
 
     OK = 0
     NOT_ACHIEVED = 1

@@ -30,7 +30,7 @@ exit codes:
   2      bad settings
   3      internal failure
   141    whoever read standard output has left, as in loadband | head -1
-  128+n  ended by a second signal n
+  128+n  signal n ended it before DURATION was over (unless ON_END=idle), or was the second one
 
 examples:
   loadband                                    hold 60..70 % of this machine until Ctrl-C

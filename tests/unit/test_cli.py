@@ -128,6 +128,45 @@ def test_a_run_ended_by_a_signal_is_ok_and_says_so_in_one_line() -> None:
     assert err == ""
 
 
+@pytest.mark.parametrize(
+    ("settings", "sent", "code"),
+    [
+        ({"DURATION": "1h"}, signal.SIGTERM, 143),
+        ({"DURATION": "1h"}, signal.SIGINT, 130),
+        ({"DURATION": "1h", "ON_END": "idle"}, signal.SIGTERM, 0),
+    ],
+    ids=["a Job", "at a terminal", "a Deployment"],
+)
+def test_a_run_cut_short_is_no_success_unless_it_is_a_service(settings: dict[str, str], sent: int, code: int) -> None:
+    with running(**MODEST | settings) as process:
+        assert process.stdout is not None
+        assert "event=started" in process.stdout.readline()
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=5)
+    assert process.returncode == code
+    assert (out.count("event=stopped"), err) == (1, "")
+
+
+def test_with_a_refused_hash_it_burns_all_the_same() -> None:
+    code = (
+        "import hashlib, sys\n"
+        "def refused(*_): raise ValueError('[digital envelope routines] unsupported')\n"
+        "hashlib.pbkdf2_hmac = refused\n"
+        "from loadband.__main__ import main; sys.exit(main())"
+    )
+    port = free_port()
+    settings = MODEST | {"LISTEN": f"127.0.0.1:{port}"}
+    with running(command=(sys.executable, "-c", code), **settings) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == (
+            "loadband: PBKDF2 can't be used here ([digital envelope routines] unsupported): CRC-32 burns instead\n"
+        )
+        own = 'loadband_cpu_seconds_total{mode="own",scope="host"}'
+        wait_until(lambda: metric(get(port, "/metrics"), "loadband_cycles_total") > 20)
+        assert metric(get(port, "/metrics"), own) > 0
+        assert metric(get(port, "/metrics"), "loadband_worker_restarts_total") == 0
+
+
 def test_metrics_and_probes_answer_while_it_runs() -> None:
     port = free_port()
     with running(**MODEST, LISTEN=f"127.0.0.1:{port}") as process:
