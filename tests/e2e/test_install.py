@@ -30,7 +30,8 @@ def test_a_bare_install_is_ready_and_passes_its_own_test(cluster: Cluster, names
 
 @pytest.mark.parametrize("file", CI_FILES, ids=lambda file: file.name)
 def test_the_api_server_accepts(file: Path, cluster: Cluster, namespace: str, said: Said) -> None:
-    manifest = helm("template", "one", CHART, "--namespace", namespace, "--values", file)
+    slices = f"rebalance.namespace={namespace}"
+    manifest = helm("template", "one", CHART, "--namespace", namespace, "--values", file, "--set", slices)
     if MONITORING in manifest and MONITORING not in cluster.kinds:
         pytest.skip(f"the cluster has no CRDs of {MONITORING}")
     # A dry run makes no PriorityClass for the pod that wants it.

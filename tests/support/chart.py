@@ -14,6 +14,8 @@ import yaml
 
 CHART = Path(__file__).parents[2] / "helm/loadband"
 CI_FILES = sorted(CHART.glob("ci/*-values.yaml"))
+REGULATOR_FILES = [file for file in CI_FILES if not file.name.startswith("rebalance-")]
+"""Those that install regulators."""
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON has it."""

@@ -40,19 +40,39 @@ app.kubernetes.io/component: regulator
 {{- toYaml (set $labels "app.kubernetes.io/component" (last .)) -}}
 {{- end -}}
 
-{{/* The service account of the regulators' pods, or nothing for the namespace's default one. */}}
-{{- define "loadband.serviceAccount" -}}
-{{- default (ternary (include "loadband.fullname" .) "" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{/* Whether the chart makes the pods' service account: yes or nothing. */}}
+{{- define "loadband.makesServiceAccount" -}}
+{{- if or .Values.serviceAccount.create (and .Values.rebalance.enabled (not .Values.serviceAccount.name)) -}}yes{{- end -}}
 {{- end -}}
 
-{{/* The image's reference; a digest overrides a tag. */}}
-{{- define "loadband.image" -}}
-{{- $image := .Values.image -}}
-{{- $registry := default $image.registry (default dict .Values.global).imageRegistry -}}
-{{- $name := list $registry $image.repository | compact | join "/" -}}
-{{- if $image.digest -}}
-{{- printf "%s@%s" $name $image.digest -}}
-{{- else -}}
-{{- printf "%s:%s" $name (default .Chart.AppVersion $image.tag) -}}
+{{/* The service account of the pods, or nothing for the namespace's default one. */}}
+{{- define "loadband.serviceAccount" -}}
+{{- default (ternary (include "loadband.fullname" .) "" (include "loadband.makesServiceAccount" . | eq "yes")) .Values.serviceAccount.name -}}
 {{- end -}}
+
+{{/* The image's reference: (list . tag digest); a digest overrides a tag. */}}
+{{- define "loadband.imageReference" -}}
+{{- $values := (first .).Values -}}
+{{- $registry := default $values.image.registry (default dict $values.global).imageRegistry -}}
+{{- $name := list $registry $values.image.repository | compact | join "/" -}}
+{{- if last . -}}
+{{- printf "%s@%s" $name (last .) -}}
+{{- else -}}
+{{- printf "%s:%s" $name (index . 1) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "loadband.tag" -}}
+{{- default .Chart.AppVersion .Values.image.tag -}}
+{{- end -}}
+
+{{/* The regulator's image. */}}
+{{- define "loadband.image" -}}
+{{- include "loadband.imageReference" (list . (include "loadband.tag" .) .Values.image.digest) -}}
+{{- end -}}
+
+{{/* The image with `loadband rebalance`. */}}
+{{- define "loadband.rebalanceImage" -}}
+{{- $image := .Values.rebalance.image -}}
+{{- include "loadband.imageReference" (list . (default (printf "%s-rebalance" (include "loadband.tag" .)) $image.tag) $image.digest) -}}
 {{- end -}}

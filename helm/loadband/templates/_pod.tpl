@@ -56,13 +56,13 @@
 {{- toYaml (set $resources "limits" $limits) -}}
 {{- end -}}
 
-{{/* What all pods have in common, including the pod of `helm test`. */}}
+{{/* What all pods have in common, including the pod of `helm test`. Only a run of a scenario needs the API server. */}}
 {{- define "loadband.podBase" -}}
 {{- $secrets := default list .Values.imagePullSecrets -}}
 {{- range (default dict .Values.global).imagePullSecrets -}}
 {{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
 {{- end -}}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .Values.rebalance.enabled }}
 {{- with include "loadband.serviceAccount" . }}
 serviceAccountName: {{ . }}
 {{- end }}

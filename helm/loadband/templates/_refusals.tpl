@@ -71,6 +71,30 @@
 {{- $wrong = append $wrong "serviceMonitor and podMonitor together would scrape each pod twice: enable only one of them" -}}
 {{- end -}}
 
+{{- if $v.rebalance.enabled -}}
+{{- if not $v.rebalance.namespace -}}
+{{- $wrong = append $wrong "rebalance.enabled without rebalance.namespace: name the namespace, which must exist, in which a run makes, evicts and deletes its pods" -}}
+{{- end -}}
+{{- if not $v.rebalance.prometheus -}}
+{{- $wrong = append $wrong "rebalance.enabled without rebalance.prometheus: set the URL of the Prometheus that watches the nodes; the image has none of its own" -}}
+{{- end -}}
+{{- if not (or $v.rebalance.scenario $v.rebalance.scenarioFile) -}}
+{{- $wrong = append $wrong "rebalance.enabled without a scenario: set rebalance.scenario or rebalance.scenarioFile" -}}
+{{- end -}}
+{{- if and $v.image.digest (not (or $v.rebalance.image.tag $v.rebalance.image.digest)) -}}
+{{- $wrong = append $wrong "image.digest is that of the slices' image: set rebalance.image.digest, too" -}}
+{{- end -}}
+{{- $others := dict "serviceMonitor.enabled" $v.serviceMonitor.enabled "networkPolicy.enabled" $v.networkPolicy.enabled "prometheusAnnotations" $v.prometheusAnnotations "kind" (ne $v.kind "Deployment") -}}
+{{- range list "effort" "maxEffort" "latch" "profile" -}}
+{{- $_ := set $others . (get $v .) -}}
+{{- end -}}
+{{- range $name, $given := $others -}}
+{{- if $given -}}
+{{- $wrong = append $wrong (printf "%s is about regulators, and with rebalance.enabled the release has none: they would load the nodes under test" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- if $wrong -}}
 {{- fail (printf "\n\nloadband can't be installed with these values:\n- %s\n" (join "\n- " $wrong)) -}}
 {{- end -}}
