@@ -17,7 +17,8 @@ RUN apt-get update --quiet=2 \
 FROM python AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1
 # hadolint ignore=DL3008
-RUN apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends python3-venv
+RUN apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends python3-venv \
+  && rm -rf /var/lib/apt/lists/*
 COPY requirements/run.txt requirements/build.txt /source/requirements/
 # pip stays in its own environment and installs into the other one from there.
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/loadband \
@@ -36,8 +37,15 @@ RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /sou
   && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash \
     -x '/lexers/(?!_mapping|__init__)' /opt/loadband/lib
 
-FROM python
-COPY --from=build /opt/loadband /opt/loadband
+FROM build AS build-rebalance
+COPY requirements/kubernetes.txt /source/requirements/
+RUN /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --require-hashes \
+    --requirement /source/requirements/kubernetes.txt \
+  && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash \
+    -x '/lexers/(?!_mapping|__init__)' /opt/loadband/lib
+
+# What both images have in common.
+FROM python AS program
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.title="loadband" \
@@ -51,3 +59,13 @@ USER 65532:65532
 EXPOSE 10670
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["loadband"]
+
+# `make image TARGET=rebalance`: with `loadband rebalance`, its reports and the platform kubernetes.
+FROM program AS rebalance
+COPY --from=build-rebalance /opt/loadband /opt/loadband
+# What a run says is seen while it runs.
+ENV MPLCONFIGDIR=/tmp/matplotlib PYTHONUNBUFFERED=1
+
+# The regulator alone: what is built by default.
+FROM program
+COPY --from=build /opt/loadband /opt/loadband

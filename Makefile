@@ -86,10 +86,10 @@ wheel: setup-dev ## build the wheel, install it into a clean environment and run
 	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/rebalance.txt
 	@cd build/wheel && venv/bin/loadband rebalance check hot-host | head -1
 
-image: ## build the container image loadband:VERSION; IMAGE sets another name, BUILDER is docker, podman or buildah
+image: ## build the image loadband:VERSION; TARGET=rebalance: loadband:VERSION-rebalance; see IMAGE, BUILDER
 	@test "$(BUILDER)" || { echo "neither docker, podman nor buildah works here" >&2; exit 1; }
-	@$(BUILDER) build $(DATES) $(IMAGE_FLAGS) --tag $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
-IMAGE ?= loadband:$(VERSION)
+	@$(BUILDER) build $(DATES) $(IMAGE_FLAGS) $(if $(TARGET),--target $(TARGET)) --tag $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
+IMAGE ?= loadband:$(VERSION)$(if $(TARGET),-$(TARGET))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null)
 BUILDER ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)

@@ -48,11 +48,17 @@ def image() -> str:
     return BUILT_HERE
 
 
-def build(name: str, *flags: str) -> None:
-    """Build as users do; what this machine's network needs comes in the environment's IMAGE_FLAGS."""
+def build(name: str, *flags: str, target: str = "") -> None:
+    """Build as users do; what this machine's network needs comes in the environment's IMAGE_FLAGS.
+
+    Args:
+        name: the image's.
+        flags: the builder's.
+        target: a stage of the Dockerfile; empty: the regulator's image.
+    """
     flags_here = " ".join([os.environ.get("IMAGE_FLAGS", ""), *flags])
     done = subprocess.run(
-        ["make", "image", "BUILDER=podman", f"IMAGE={name}", f"IMAGE_FLAGS={flags_here}"],
+        ["make", "image", "BUILDER=podman", f"IMAGE={name}", f"IMAGE_FLAGS={flags_here}", f"TARGET={target}"],
         cwd=ROOT,
         capture_output=True,
         text=True,

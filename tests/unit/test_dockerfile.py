@@ -30,5 +30,14 @@ def test_the_port_is_the_default_one() -> None:
 def test_what_is_installed_by_name_alone_is_held_to_its_hash() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     installs = re.findall(r"pip\b[^&\n]* install ([^&\n]*)", dockerfile)
-    assert len(installs) == 3
+    assert len(installs) == 4
     assert all("--require-hashes" in words or "--no-index" in words for words in installs)
+
+
+def test_the_regulators_image_is_the_last_one_and_needs_nothing_of_the_other() -> None:
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    by_name = {stage.partition("\n")[0].rpartition(" AS ")[2]: stage for stage in stages}
+    assert {"python", "build", "program", "rebalance"} <= by_name.keys()
+    assert stages[-1].startswith("program\nCOPY --from=build /opt/loadband")
+    assert by_name["rebalance"].startswith("program AS rebalance\nCOPY --from=build-rebalance /opt/loadband")
+    assert "kubernetes.txt" not in by_name["build"]
