@@ -75,16 +75,31 @@ mutants: setup-dev ## mutation tests of what decides a run: an hour of one CPU; 
 		python -m cosmic_ray.tools.report --show-diff --surviving-only ../session.sqlite
 MUTATE := python -m cosmic_ray.cli
 
-wheel: setup-dev ## build the wheel, install it into a clean environment and run it
-	@echo "== the wheel"
-	@rm -rf build/wheel && $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
-	@$(PYTHON) -m venv --clear build/wheel/venv
-	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/run.txt
-	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/loadband-*.whl
-	@cd build/wheel && LOADBAND_DURATION=4s LOADBAND_MIN=5 LOADBAND_MAX=95 LOADBAND_LISTEN=off venv/bin/loadband
+wheel: setup-dev ## build wheel and sdist twice, compare and check them, test the sdist, install the wheel and run it
+	@echo "== wheel and sdist"
+	@rm -rf $(WHEEL) && mkdir -p $(WHEEL)/unpacked
+	@$(BIN)/python -m build --quiet --no-isolation --outdir $(WHEEL)/first . >/dev/null
+	@umask 077 && tar --extract --no-same-permissions --touch --strip-components 1 --directory $(WHEEL)/unpacked \
+		--file $(WHEEL)/first/*.tar.gz
+	@umask 077 && TZ=Asia/Kathmandu LC_ALL=C PYTHONHASHSEED=1 \
+		$(BIN)/python -m build --quiet --no-isolation --outdir $(WHEEL)/second $(WHEEL)/unpacked >/dev/null
+	@cd $(WHEEL)/first && for file in *; do cmp $$file ../second/$$file || exit 1; done
+	@echo "built again elsewhere, from the sdist: the same bytes"
+	@$(BIN)/validate-pyproject pyproject.toml
+	@$(BIN)/twine --no-color check --strict $(WHEEL)/first/*
+	@$(BIN)/check-wheel-contents $(WHEEL)/first
+	@cd $(WHEEL)/unpacked && PYTHONPATH=src $(CURDIR)/$(BIN)/pytest --quiet --no-header -p no:cacheprovider $(SDIST_TESTS)
+	@$(PYTHON) -m venv --clear $(WHEEL)/venv
+	@$(WHEEL)/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/run.txt
+	@$(WHEEL)/venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps $(WHEEL)/first/loadband-*.whl
+	@cd $(WHEEL) && test "$$(venv/bin/loadband --version)" = "loadband $(VERSION)"
+	@cd $(WHEEL) && LOADBAND_DURATION=4s LOADBAND_MIN=5 LOADBAND_MAX=95 LOADBAND_LISTEN=off venv/bin/loadband
 	@echo "the wheel holds a band for 4 s"
-	@build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/rebalance.txt
-	@cd build/wheel && venv/bin/loadband rebalance check hot-host | head -1
+	@$(WHEEL)/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/rebalance.txt
+	@cd $(WHEEL) && venv/bin/loadband rebalance check hot-host | head -1
+WHEEL := build/wheel
+# What the sdist's own tests are held to here: those that read the tree (links, rules, scenarios), and the settings.
+SDIST_TESTS := tests/unit/test_docs.py tests/unit/test_scenario.py tests/unit/test_settings.py
 
 image: ## build the image loadband:VERSION; TARGET=rebalance: loadband:VERSION-rebalance; see IMAGE, BUILDER
 	@test "$(BUILDER)" || { echo "neither docker, podman nor buildah works here" >&2; exit 1; }
@@ -124,7 +139,7 @@ lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(BIN)/uv pip compile $(UV) --group build -o requirements/build.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra rebalance -o requirements/rebalance.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra kubernetes -o requirements/kubernetes.txt
-	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra kubernetes --group dev -o requirements/dev.txt
+	@$(BIN)/uv pip compile $(UV) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
