@@ -76,21 +76,25 @@ def _aside(words: list[str], ending: Ending) -> int | None:
             from loadband import set_band  # noqa: PLC0415 - likewise
 
             return set_band.main(rest)
-        case ["rebalance", *rest]:
-            return _rebalance(rest, ending)
+        case [("rebalance" | "completion") as extra, *rest]:
+            return _extra(extra, rest, ending)
     return None
 
 
-def _rebalance(words: list[str], ending: Ending) -> int:
-    """Run `loadband rebalance`, whose libraries may not be installed."""
+def _extra(command: str, words: list[str], ending: Ending) -> int:
+    """Run a command whose libraries may not be installed: they come with the extra of the same name."""
     try:
+        if command == "completion":
+            from loadband import completion  # noqa: PLC0415 - likewise
+
+            return completion.main(words)
         from loadband.rebalance import cli as rebalance  # noqa: PLC0415 - likewise
 
         return rebalance.main(words, ending.wait)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "loadband":
             raise
-        say(f"loadband: rebalance needs {error.name}, which isn't installed: pip install 'loadband[rebalance]'")
+        say(f"loadband: {command} needs {error.name}, which isn't installed: pip install 'loadband[{command}]'")
         return Exit.BAD_INPUT
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from loadband.sources import Declaration, SettingsError, nearest, quoted
+from loadband.units import Choice
 
 FIVE_NUMBERS = ("MIN", "MAX", "WORKERS", "STEP", "SLEEP_MS")
 """The settings that the ancestor took as positional numbers, in its order. The ancestor: the script that loadband
@@ -16,13 +17,16 @@ grew out of."""
 _USAGE = f"""loadband [--SETTING VALUE ...] [--check]
        loadband {" ".join(FIVE_NUMBERS)}
        loadband profile FILE
-       loadband set MIN MAX [--url URL] [--token-file FILE]"""
+       loadband set MIN MAX [--url URL] [--token-file FILE]
+       loadband rebalance COMMAND ...
+       loadband completion SHELL"""
 _DESCRIPTION = f"""\
 Holds a machine's CPU utilization inside a band and exports what it does to Prometheus.
 
 Every setting is an environment variable and a flag that overrides it; an empty one counts as unset. The five numbers
 {" ".join(FIVE_NUMBERS)} select the step law. `profile` shows what a profile will do; `set` changes the
-band of a running loadband. Both have a --help of their own."""
+band of a running loadband; `rebalance` tests whether a platform comes back to balance; `completion` makes a shell
+complete all this. Each has a --help of its own."""
 _EPILOG = """\
 exit codes:
   0      ok, or the band was held for DURATION (in it for 95 % of the time after first reaching it)
@@ -74,7 +78,12 @@ def parse(argv: Sequence[str], declarations: Sequence[Declaration]) -> CommandLi
 
 def help_text(declarations: Sequence[Declaration]) -> str:
     """Usage, every setting with unit, range, default and variable, exit codes and examples."""
-    return _parser(declarations, nargs=None).format_help()
+    return parser(declarations).format_help()
+
+
+def parser(declarations: Sequence[Declaration]) -> argparse.ArgumentParser:
+    """A parser that knows the flags of a run, their placeholders and their words: for those who describe them."""
+    return _parser(declarations, nargs=None)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,6 +116,8 @@ def _parser(declarations: Sequence[Declaration], *, nargs: str | None) -> _Parse
             nargs=nargs,
             default=argparse.SUPPRESS,
             metavar=d.parser.metavar,
+            # Known to those who describe the flag; a run leaves its value to d.parser, which also knows upper case.
+            choices=list(d.parser.words) if nargs is None and isinstance(d.parser, Choice) else None,
             help=text.replace("%", "%%"),
         )
     switches = parser.add_argument_group("instead of a run")

@@ -26,14 +26,8 @@ TICKS = 5
 
 def main(words: Sequence[str]) -> int:
     """Run with the words after `loadband profile`; the exit code is OK for a good profile, BAD_INPUT for a bad one."""
-    parser = ArgumentParser(
-        prog="loadband profile",
-        description="Checks a profile and shows what it does, without burning. docs/profiles.md describes the format.",
-        epilog="Exit codes: 0 the profile is good, 2 it isn't.",
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="The profile, as for LOADBAND_PROFILE.")
     try:
-        profile = ProfileFile(parser.parse_args(words).file).load()
+        profile = ProfileFile(parser().parse_args(words).file).load()
     except DocumentError as error:
         say(str(error))
         return Exit.BAD_INPUT
@@ -41,6 +35,17 @@ def main(words: Sequence[str]) -> int:
     # None leaves it to rich, which has variables that ask for colour without a terminal.
     draw(profile, Console(file=drawn, force_terminal=(sys.stdout and sys.stdout.isatty()) or None))
     return show(drawn.getvalue())
+
+
+def parser() -> ArgumentParser:
+    """The arguments of `loadband profile`."""
+    arguments = ArgumentParser(
+        prog="loadband profile",
+        description="Checks a profile and shows what it does, without burning. docs/profiles.md describes the format.",
+        epilog="Exit codes: 0 the profile is good, 2 it isn't.",
+    )
+    arguments.add_argument("file", type=Path, metavar="FILE", help="The profile, as for LOADBAND_PROFILE.")
+    return arguments
 
 
 def draw(profile: Profile, console: Console) -> None:

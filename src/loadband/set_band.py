@@ -21,7 +21,7 @@ EDGE = Number(PERCENT, "0", "100")
 
 def main(words: Sequence[str]) -> Exit:
     """Run with the words after `loadband set`; the exit code is OK, NOT_ACHIEVED or BAD_INPUT."""
-    arguments = _parser().parse_args(words)
+    arguments = parser().parse_args(words)
     band: Band | None = arguments.band
     try:
         token = secret("CONTROL_TOKEN", "--token-file", arguments.token_file)
@@ -38,8 +38,9 @@ def main(words: Sequence[str]) -> Exit:
     return show(f"{now} ({now.source})\n")
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def parser() -> ArgumentParser:
+    """The arguments of `loadband set`."""
+    arguments = ArgumentParser(
         prog="loadband set",
         usage="loadband set MIN MAX [--url URL] [--token-file FILE]\n       loadband set configured [...]",
         description="Changes the band of a running loadband that has a LOADBAND_CONTROL_TOKEN, until it restarts, gets "
@@ -47,15 +48,17 @@ def _parser() -> ArgumentParser:
         epilog="The token comes from --token-file, LOADBAND_CONTROL_TOKEN_FILE or LOADBAND_CONTROL_TOKEN. "
         "Exit codes: 0 done, 1 not done, 2 bad arguments.",
     )
-    parser.add_argument("band", nargs="+", action=_Band, metavar="MIN MAX", help="Percent, or the word `configured`.")
-    parser.add_argument(
+    arguments.add_argument(
+        "band", nargs="+", action=_Band, metavar="MIN MAX", help="Percent, or the word `configured`."
+    )
+    arguments.add_argument(
         "--url",
         type=_url,
         default=f"http://127.0.0.1:{CONTROL_PORT}",
         help="The control listener; default %(default)s.",
     )
-    parser.add_argument("--token-file", metavar="FILE", help="A file that holds the token.")
-    return parser
+    arguments.add_argument("--token-file", metavar="FILE", help="A file that holds the token.")
+    return arguments
 
 
 def _url(text: str) -> str:

@@ -28,6 +28,8 @@ HEIGHT = 14
 """Rows of the plot."""
 MOST_LINES = 6
 """Hosts that are plotted each by a line of its own; of more only the hottest and the coolest."""
+SCHEMAS = {"scenario": scenario_file.schema, "recording": recording.schema, "result": document.schema}
+"""What makes the JSON Schema, by the word that asks for it."""
 COLOURS = ("red", "cyan", "yellow", "green", "magenta", "blue")
 
 
@@ -58,14 +60,7 @@ def check(words: Sequence[str]) -> int:
     Args:
         words: those after `loadband rebalance check`.
     """
-    parser = ArgumentParser(
-        prog="loadband rebalance check",
-        description="Checks a scenario and shows what would be made, watched and expected. Nothing is touched.",
-        epilog="Exit codes: 0 the scenario is valid, 2 it is not. docs/rebalance/scenarios.md has the format.",
-    )
-    parser.add_argument("scenario", metavar="SCENARIO", help="A file, or the name of a shipped scenario: hot-host.")
-    access.add_options(parser, "Does the scenario agree with what is in force there? Default: not asked.")
-    asked = parser.parse_args(words)
+    asked = check_parser().parse_args(words)
     try:
         loaded = load(asked.scenario)
         servers = _in_force(loaded, access.named(asked))
@@ -102,20 +97,37 @@ def _in_force(loaded: Scenario, servers: access.Access | None) -> Sequence[Part]
         monitoring.close()
 
 
+def check_parser() -> ArgumentParser:
+    """The arguments of `loadband rebalance check`."""
+    parser = ArgumentParser(
+        prog="loadband rebalance check",
+        description="Checks a scenario and shows what would be made, watched and expected. Nothing is touched.",
+        epilog="Exit codes: 0 the scenario is valid, 2 it is not. docs/rebalance/scenarios.md has the format.",
+    )
+    parser.add_argument("scenario", metavar="SCENARIO", help="A file, or the name of a shipped scenario: hot-host.")
+    access.add_options(parser, "Does the scenario agree with what is in force there? Default: not asked.")
+    return parser
+
+
 def schema(words: Sequence[str]) -> int:
     """Print a JSON Schema; returns the exit code.
 
     Args:
         words: those after `loadband rebalance schema`.
     """
-    schemas = {"scenario": scenario_file.schema, "recording": recording.schema, "result": document.schema}
+    made = SCHEMAS[schema_parser().parse_args(words).what]()
+    return show(json.dumps(made, indent=2) + "\n")
+
+
+def schema_parser() -> ArgumentParser:
+    """The arguments of `loadband rebalance schema`."""
     parser = ArgumentParser(
         prog="loadband rebalance schema",
         description="Prints the JSON Schema of a scenario (as an editor of TOML wants it), of a recording's line, or "
         "of a report's result.json.",
     )
-    parser.add_argument("what", choices=schemas, help="Which one.")
-    return show(json.dumps(schemas[parser.parse_args(words).what](), indent=2) + "\n")
+    parser.add_argument("what", choices=list(SCHEMAS), help="Which one.")
+    return parser
 
 
 def draw(loaded: Scenario, console: Console) -> None:

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from loadband.commands import say, show
+from loadband.commands import ArgumentParser, say, show
 from loadband.exits import Exit
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "schema": ("loadband.rebalance.check", "schema", "scenario|recording|result: its JSON Schema."),
 }
 """By name: the module, the function, and what it does."""
+PARSER = "_parser"
+"""The end of the name of the function that makes a command's parser, beside the command itself."""
 WAITING = {"run"}
 """The commands that take `wait`, too."""
 
@@ -45,6 +47,21 @@ def help_text() -> str:
     """What `loadband rebalance --help` prints."""
     width = max(map(len, COMMANDS))
     return _HEAD + "".join(f"  {name:{width}}  {text}\n" for name, (_, _, text) in COMMANDS.items())
+
+
+def parsers() -> Mapping[str, ArgumentParser | None]:
+    """By command, the parser of its arguments; None where the extra that it needs isn't installed."""
+    return {name: _parser(module, function) for name, (module, function, _) in COMMANDS.items()}
+
+
+def _parser(module: str, function: str) -> ArgumentParser | None:
+    try:
+        made = getattr(importlib.import_module(module), f"{function}{PARSER}")()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "loadband":
+            raise
+        return None
+    return cast("ArgumentParser", made)
 
 
 def main(words: Sequence[str], wait: Callable[[float], bool]) -> int:

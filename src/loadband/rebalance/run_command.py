@@ -40,7 +40,7 @@ def run(words: Sequence[str], wait: Callable[[float], bool]) -> int:
         words: those after `loadband rebalance run`.
         wait: waits for some seconds, or less if the run is to end; returns whether it is.
     """
-    asked = _parser().parse_args(words)
+    asked = run_parser().parse_args(words)
     try:
         session = _session(asked)
         if asked.dry_run:
@@ -68,7 +68,8 @@ def _judge(session: Session, results: Sequence[Result]) -> int:
     return Exit.INVALID if last.reason is EndReason.INTERRUPTED else Exit.FAILED
 
 
-def _parser() -> ArgumentParser:
+def run_parser() -> ArgumentParser:
+    """The arguments of `loadband rebalance run`."""
     parser = ArgumentParser(
         prog="loadband rebalance run",
         description="Runs a scenario on a platform with a rebalancer, records what happens, and reports whether "

@@ -28,15 +28,7 @@ def report(words: Sequence[str]) -> int:
     Args:
         words: those after `loadband rebalance report`.
     """
-    parser = ArgumentParser(
-        prog="loadband rebalance report",
-        description="Computes all figures and the verdict again from the recordings of a run, prints them, and writes "
-        "report.html, result.json and junit.xml. The same recordings make the same files.",
-        epilog="Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 a file can't be written, 4 INVALID.",
-    )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="Holds recording-1.jsonl, recording-2.jsonl ...")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="Where the files are written; default: the same DIR.")
-    asked = parser.parse_args(words)
+    asked = report_parser().parse_args(words)
     try:
         result = directory.read(asked.directory)
     except directory.DirectoryError as error:
@@ -47,12 +39,37 @@ def report(words: Sequence[str]) -> int:
     return EXITS[result.outcome] if code is Exit.OK else code
 
 
+def report_parser() -> ArgumentParser:
+    """The arguments of `loadband rebalance report`."""
+    parser = ArgumentParser(
+        prog="loadband rebalance report",
+        description="Computes all figures and the verdict again from the recordings of a run, prints them, and writes "
+        "report.html, result.json and junit.xml. The same recordings make the same files.",
+        epilog="Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 a file can't be written, 4 INVALID.",
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="Holds recording-1.jsonl, recording-2.jsonl ...")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="Where the files are written; default: the same DIR.")
+    return parser
+
+
 def compare(words: Sequence[str]) -> int:
     """Put several runs side by side; returns the exit code.
 
     Args:
         words: those after `loadband rebalance compare`.
     """
+    asked = compare_parser().parse_args(words)
+    try:
+        groups = comparison.compare([directory.read(path) for path in asked.directories])
+    except directory.DirectoryError as error:
+        say(f"loadband: {error}")
+        return Exit.BAD_INPUT
+    texts = {"compare.json": document.text(comparison.plain(groups)), "compare.html": comparison.html(groups)}
+    return _output(asked.out, texts, lambda console: comparison.draw(groups, console), "compare.html")
+
+
+def compare_parser() -> ArgumentParser:
+    """The arguments of `loadband rebalance compare`."""
     parser = ArgumentParser(
         prog="loadband rebalance compare",
         description="Puts the figures of several runs side by side, prints them, and writes compare.html and "
@@ -63,14 +80,7 @@ def compare(words: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path(), help="Where the files are written; default: here."
     )
-    asked = parser.parse_args(words)
-    try:
-        groups = comparison.compare([directory.read(path) for path in asked.directories])
-    except directory.DirectoryError as error:
-        say(f"loadband: {error}")
-        return Exit.BAD_INPUT
-    texts = {"compare.json": document.text(comparison.plain(groups)), "compare.html": comparison.html(groups)}
-    return _output(asked.out, texts, lambda console: comparison.draw(groups, console), "compare.html")
+    return parser
 
 
 def _output(out: Path, texts: Mapping[str, str], draw: Callable[[Console], None], first: str) -> Exit:
