@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm lock clean
+.PHONY: help run lab demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ setup-rebalance: .venv/.rebalance
 
 setup-dev: .venv/.dev ## add what the tests need to .venv
 
-test: lint types contracts unit cpu wheel container ## run all tests; tests whose tools are missing are skipped, with a reason
+test: lint types contracts workflows unit cpu wheel container ## run all tests; tests whose tools are missing are skipped, with a reason
 
 lint: setup-dev ## check rules and format (ruff)
 	@echo "== lint"
@@ -48,6 +48,13 @@ types: setup-dev ## check types (mypy --strict)
 contracts: setup-dev ## check the direction of imports
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-cache
+
+workflows: setup-dev ## check .github/workflows (actionlint, zizmor); actionlint is built by go, unless ACTIONLINT names one
+	@echo "== workflows"
+	@$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
+	@if [ "$(ACTIONLINT)" ] || command -v go >/dev/null; then \
+		$(or $(ACTIONLINT),go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12); \
+	else echo "skipped actionlint: go isn't installed"; test ! "$(NO_SKIP)"; fi
 
 unit: setup-dev ## run tests that burn no CPU, with a floor on coverage
 	@echo "== unit and property tests"
@@ -119,6 +126,11 @@ e2e: setup-dev ## test the chart on the cluster of KUBECONFIG; see LOADBAND_IMAG
 	@echo "== tests on a cluster"
 	@$(BIN)/pytest -s -m e2e $(PYTEST) || $(BIN)/pytest $(AGAIN) -s -m e2e $(PYTEST)
 
+kind: ## make the cluster build/kind.kubeconfig for `make e2e`: two nodes with half of the CPUs each, on kind and docker
+	@kind create cluster --name loadband --config tests/e2e/kind.yaml --kubeconfig build/kind.kubeconfig --wait 2m
+	@half=$$(( $$(nproc) / 2 )) && docker update --cpuset-cpus 0-$$(( half - 1 )) loadband-worker && \
+		docker update --cpuset-cpus $$half-$$(( $$(nproc) - 1 )) loadband-worker2
+
 vm-image: setup-dev ## build the machine image build/vm/loadband-VERSION.qcow2; VM_CACHE keeps the tools for the next build
 	@rm -rf build/vm/wheels && $(BIN)/python -m build --wheel --no-isolation --outdir build/vm/wheels . >/dev/null
 	@$(PIP) download --require-hashes --only-binary :all: --python-version 3.13 --platform manylinux_2_28_x86_64 \
@@ -132,6 +144,34 @@ VM_IMAGE ?= build/vm/loadband-$(VERSION).qcow2
 e2e-vm: setup-dev ## test VM_IMAGE in real virtual machines, on QEMU: some minutes, on an otherwise idle machine
 	@echo "== tests in virtual machines"
 	@VM_IMAGE=$(VM_IMAGE) $(BIN)/pytest -s -m vm $(PYTEST) || VM_IMAGE=$(VM_IMAGE) $(BIN)/pytest -s -m vm $(PYTEST)
+
+notes: ## print what CHANGELOG.md says about this version; fails if TAG is another one, or the section is unreleased
+	@test "$(TAG)" = "v$(VERSION)" || { echo "TAG=$(TAG) isn't the tag of version $(VERSION)" >&2; exit 1; }
+	@awk '/^## / { here = index($$0, "## [$(VERSION)]") == 1; if (here && /unreleased/) { early = 1; exit } next } \
+		here { print; found += NF } END { exit early || !found }' CHANGELOG.md || \
+		{ echo "CHANGELOG.md has no section of a released $(VERSION)" >&2; exit 1; }
+
+publish: setup-dev ## upload what `make wheel` built, from a workflow that is a trusted publisher
+	@$(BIN)/twine upload --non-interactive $(WHEEL)/first/*
+
+push-image: ## build IMAGE for PLATFORMS with SBOM and provenance, and push it, on docker's buildx
+	@mkdir -p build
+	@docker buildx build --platform $(PLATFORMS) --sbom=true --provenance=mode=max --push --tag $(IMAGE) \
+		--metadata-file build/pushed.json --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
+PLATFORMS ?= linux/amd64,linux/arm64
+
+push-vm-image: ## push VM_IMAGE as the containerDisk IMAGE, on docker's buildx
+	@mkdir -p build/vm/containerdisk && cp $(VM_IMAGE) build/vm/containerdisk/loadband.qcow2
+	@docker buildx build --push --tag $(IMAGE) --metadata-file build/pushed.json --file vm/containerdisk/Dockerfile \
+		build/vm/containerdisk
+
+push-chart: ## package the chart, push it to CHARTS, and sign it by cosign without a key
+	@helm package helm/loadband --destination build/chart
+	@helm push build/chart/loadband-$(VERSION).tgz oci://$(CHARTS) 2>&1 | tee build/chart/push.log
+	@cosign sign --yes $(CHARTS)/loadband@$$(sed -n 's/^Digest: //p' build/chart/push.log | grep .)
+
+sign-image: ## sign what was just pushed as IMAGE, by cosign without a key
+	@cosign sign --yes --recursive $(IMAGE)@$$(jq --exit-status --raw-output '."containerimage.digest"' build/pushed.json)
 
 lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(PIP) install uv
