@@ -19,6 +19,7 @@ RULES = TOP / "helm/loadband/files/rules"
 FILES = sorted(RULES.rglob("*.yaml"))
 TESTS = sorted((TOP / "tests/unit/rules").glob("*_test.yaml"))
 ALERTMANAGER = TOP / "compose/alertmanager/alertmanager.yml"
+BY_CLUSTER = "cluster:loadband_threshold:ratio"
 RUNBOOK = "https://github.com/loadband/loadband/blob/main/docs/alerts.md#"
 
 Rule = dict[str, Any]
@@ -113,11 +114,20 @@ def test_only_the_opt_in_file_records_a_name_of_others() -> None:
 def test_thresholds_are_those_that_are_compared_with() -> None:
     recorded = [rule["labels"]["threshold"] for rule in rules_of(RULES / "thresholds.yaml")]
     compared = {
-        name for rule in rules() for name in re.findall(r'scalar\(.*?threshold="(\w+)"\}\)', rule.get("expr", ""))
+        name
+        for rule in ALERTS.values()
+        for name in re.findall(r'cluster:loadband_threshold:ratio\{threshold="(\w+)"\}', rule["expr"])
     }
     assert sorted(recorded) == sorted(compared)
-    missed = re.findall(r'threshold="(\w+)"', ALERTS["LoadbandThresholdMissing"]["expr"])
+    missed = re.findall(r'"threshold", "(\w+)"', ALERTS["LoadbandThresholdMissing"]["expr"])
     assert sorted(recorded) == sorted(missed)
+    by_cluster = [rule["labels"]["threshold"] for rule in rules() if rule.get("record", "").startswith(BY_CLUSTER)]
+    assert sorted(recorded) == sorted(by_cluster)
+
+
+def test_no_rule_makes_one_number_of_what_there_may_be_several_of() -> None:
+    """`scalar` is NaN if two clusters or replicas record a series, and an alert that compares with it is silent."""
+    assert not any("scalar(" in rule["expr"] for rule in rules())
 
 
 def test_nothing_sums_over_regulators_of_a_host() -> None:
