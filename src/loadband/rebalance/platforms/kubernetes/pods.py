@@ -205,7 +205,7 @@ class Book:
             return
         if one.pod is None or pod.uid == one.pod.uid:
             self._changed(at, one, pod)
-        elif (one.pod.leaving or one.move is not None) and not pod.leaving:
+        elif (one.pod.leaving or one.move is not None) and not pod.leaving and pod.phase not in _ENDED:
             self._succeeds(at, one, pod)
         # Else it is a second pod, which its owner removes again.
 
@@ -222,23 +222,27 @@ class Book:
         for one in self._slices.values():
             if one.pod is not None and one.pod.uid not in known:
                 self.gone(at, one.pod)
-        for pod in found:
+        carriers = {one.pod.uid for one in self._slices.values() if one.pod is not None}
+        for pod in sorted(found, key=lambda pod: pod.uid not in carriers):  # whoever leaves comes before its successor
             self.seen(at, pod)
 
     def _changed(self, at: float, one: _Slice, pod: PodState) -> None:
         before, one.pod = one.pod, pod
         if before is None:
             one.since = at
-        elif pod.phase in _ENDED and before.phase != pod.phase:
+        elif before.leaving:
+            one.pod = replace(pod, leaving=True)  # that its container ends is part of it
+            return
+        if pod.leaving:
+            self._leaves(at, one, pod)
+            return
+        if pod.phase in _ENDED:
             self._died(at, pod)
             one.pod = replace(pod, leaving=True)  # its owner makes another one
             return
-        elif pod.restarts > before.restarts:
+        if before is not None and pod.restarts > before.restarts:
             self._died(at, pod)
-        if pod.leaving and not (before and before.leaving):
-            self._leaves(at, one, pod)
-        elif not pod.leaving:
-            self._arrives(at, one, pod)
+        self._arrives(at, one, pod)
 
     def _died(self, at: float, pod: PodState) -> None:
         why = PROTECTION.get(pod.disruption)
@@ -263,7 +267,7 @@ class Book:
             one.move.pod = pod.uid
             one.move.guess = SOMEBODY_EVICTED if pod.disruption == EVICTED else SOMEBODY_DELETED
         if one.move.accepted is None:
-            one.move.accepted = at
+            one.move.accepted = max(at, one.move.asked)  # it may have been seen before, and be looked at only now
 
     def _succeeds(self, at: float, one: _Slice, pod: PodState) -> None:
         """A pod takes over from the one that left."""
@@ -279,7 +283,7 @@ class Book:
             return
         move.destination = pod.node
         if pod.ready:
-            move.done = at
+            move.done = max(at, move.accepted)
             if move.wanted and pod.node != move.wanted:
                 move.failed = f"its successor was bound to {pod.node} instead of {move.wanted}"
             one.move = None
