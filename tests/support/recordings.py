@@ -305,7 +305,7 @@ class Scene:
             at=EPOCH,
             run="synthetic",
             plan=self.plan,
-            platform=Part(name="synthetic", version="1"),
+            platform=Part(name="synthetic", version="1", counts_others=True),
             rebalancer=self.rebalancer,
             timing=self.timing,
             moves_resolution=self.moves_resolution,

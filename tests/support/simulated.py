@@ -91,7 +91,7 @@ class Machine:
         """Those that stay pending."""
 
     def describe(self) -> Part:
-        return Part(name="simulated")
+        return Part(name="simulated", counts_others=True)
 
     def hosts(self) -> Sequence[Host]:
         return [Host(at=self._clocks.wall(), name=name, cpus=1.0) for name in self._names]

@@ -15,7 +15,7 @@ import pytest
 from plans import PLAN
 from program import wait_until
 
-from loadband.rebalance.events import Part, Real, Trouble
+from loadband.rebalance.events import Part, Real, Trigger, Trouble
 from loadband.rebalance.platforms import HostView, MoveRefusedError, SliceView, View
 from loadband.rebalance.rebalancers import Context, RebalancerError, hbal
 from loadband.rebalance.rebalancers.planner import LONGEST, AnswerError, Planner, checked, read_answer, state_text
@@ -247,6 +247,7 @@ class TestHbal:
         assert part.real is Real.OUR_ACTUATOR
         assert part.version[0].isdigit()
         assert part.interval == 5.0
+        assert part.trigger is Trigger.LOOK
 
 
 def test_hbal_says_what_it_did_not_understand() -> None:

@@ -105,6 +105,10 @@ def test_without_the_extra_it_says_what_to_install(
     [
         (["hot-hots"], "hot-hots: neither a file that ends in .toml nor a shipped scenario"),
         (["hot-host", "--rebalancer", "planner"], 'the rebalancer planner needs --planner "PROGRAM ARGUMENTS"'),
+        (
+            ["hot-host", "--rebalancer", "planner", "--planner", "/nonexistent/x -v"],
+            "the planner '/nonexistent/x' can't be found on PATH",
+        ),
         (["hot-host", "--out", "OUT"], "OUT holds recordings already: give another --out"),
         pytest.param(
             ["hot-host", "--out", "OUT/recording-1.jsonl"],

@@ -77,7 +77,7 @@ class Stage:
         self.conductor = Conductor(script, cast, self.memory, self.clocks, [self.memory])
 
     def run(self) -> Result:
-        return self.conductor.run("r1")
+        return self.conductor.run("r1", repeats=5)
 
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.memory.events if isinstance(event, kind)]
@@ -168,7 +168,8 @@ def test_the_recording_begins_with_what_was_real_and_asked() -> None:
     stage.run()
     run = stage.memory.run
     assert run
-    assert (run.run, run.repeat, run.plan, run.timing) == ("r1", 1, PLAN, stage.watcher.timing)
+    assert (run.run, run.repeat, run.repeats) == ("r1", 1, 5)
+    assert (run.plan, run.timing) == (PLAN, stage.watcher.timing)
     assert (run.platform.name, run.rebalancer.name, run.monitoring[0].name) == (
         "simulated",
         "idler",

@@ -16,9 +16,10 @@ from loadband.exits import Exit
 from loadband.rebalance import cli
 from loadband.rebalance.events import Part, Real, Recording
 from loadband.rebalance.recording import Writer
-from loadband.rebalance.report import compare
+from loadband.rebalance.report import compare, page
 from loadband.rebalance.report.evaluation import evaluate
 from loadband.rebalance.report.result import Result
+from loadband.rebalance.verdict import Outcome
 
 
 def by(name: str, *cases: str, real: Real = Real.REAL, platform: str = "synthetic") -> Result:
@@ -26,7 +27,7 @@ def by(name: str, *cases: str, real: Real = Real.REAL, platform: str = "syntheti
     recordings = {}
     for file, recording in repeats(*cases).items():
         rebalancer = Part(name=name, version="1", real=real, actors=("mover",))
-        run = replace(recording.run, rebalancer=rebalancer, platform=Part(name=platform, version="1"))
+        run = replace(recording.run, rebalancer=rebalancer, platform=replace(recording.run.platform, name=platform))
         recordings[file] = Recording(run, recording.events, recording.remarks)
     return evaluate(f"{name}-1", recordings)
 
@@ -81,6 +82,22 @@ def test_another_platform_or_scenario_is_another_group() -> None:
         ["two"],
         ["three"],
     ]
+
+
+def test_a_repeat_that_is_missing_is_told_everywhere() -> None:
+    recordings = {
+        file: replace(recording, run=replace(recording.run, repeats=3))
+        for file, recording in repeats("good", "evicted").items()
+    }
+    made = evaluate("run-1", recordings)
+    assert made.outcome is Outcome.INVALID
+    said = "repeat 3 of 3 is missing: the run was interrupted"
+    assert said in made.sentence
+    assert made.deciding.outcome is Outcome.PASS
+    assert said in page.html(made)
+    drawn = io.StringIO()
+    compare.draw(compare.compare([made]), Console(file=drawn, width=100))
+    assert "INVALID 0/2, 1 missing" in drawn.getvalue()
 
 
 def test_limits_may_differ() -> None:

@@ -10,23 +10,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recordings import CASES, EPOCH, PLAN, Scene, good, noticed, overloaded
+from recordings import CASES, EPOCH, MOVER, PLAN, Scene, good, noticed, overloaded
 
 from loadband.rebalance.events import (
     Alert,
     AlertState,
     EndReason,
     Expectation,
+    MoveState,
+    Part,
     Phase,
     Plan,
     Recording,
     Subject,
+    Trigger,
     Trouble,
 )
 from loadband.rebalance.figures import DEFINITIONS, Figure, measure
 from loadband.rebalance.verdict import Check, CheckKind, Outcome, Verdict, judge, overall, parse_limit
 
 PAGE = Path(__file__).parents[2] / "docs/rebalance/verdict.md"
+PLANNER = replace(MOVER, trigger=Trigger.LOOK)
+"""A rebalancer that looks by itself."""
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -53,17 +58,19 @@ LIMITS = {
 }
 
 
-def played(expect: Expectation, *, as_expected: bool, limits: str, sound: bool) -> Recording:
-    """A run in which that is so."""
+def played(
+    expect: Expectation, *, as_expected: bool, limits: str, sound: bool, trigger: Trigger = Trigger.ALERT
+) -> Recording:
+    """A run in which that is so; who looks by itself moves before the alert fires."""
     plan = replace(PLAN, expect=expect, limits=LIMITS[limits])
-    scene = overloaded(plan)
+    scene = overloaded(plan, rebalancer=replace(MOVER, trigger=trigger))
     if expect is Expectation.NO_ALERT and as_expected:
         for number in range(1, 5):
             scene.ask(29.0, f"a{number}", 0.5)  # over before the alert is due
     else:
         scene.alert(pending=None if limits == "one not measured" else 24.5, firing=34.5, notified=34.6, resolved=39.5)
     if as_expected is (expect is Expectation.BALANCE):
-        scene.move(35.0, "a1", "b")
+        scene.move(28.0 if trigger is Trigger.LOOK else 35.0, "a1", "b", takes=7.0)
     if not sound:
         scene.stop(EndReason.INTERRUPTED, 99.0)
     return scene.record()
@@ -84,9 +91,14 @@ def test_the_table_has_every_combination_once() -> None:
     assert sorted(found) == sorted(itertools.product([*Expectation], ["yes", "no"], [*LIMITS], ["yes", "no"]))
 
 
+@pytest.mark.parametrize("trigger", Trigger)
 @pytest.mark.parametrize(("expect", "as_expected", "limits", "sound", "outcome"), list(cells()))
-def test_the_truth_table(expect: str, as_expected: str, limits: str, sound: str, outcome: str) -> None:
-    recording = played(Expectation(expect), as_expected=as_expected == "yes", limits=limits, sound=sound == "yes")
+def test_the_truth_table(
+    expect: str, as_expected: str, limits: str, sound: str, outcome: str, trigger: Trigger
+) -> None:
+    recording = played(
+        Expectation(expect), as_expected=as_expected == "yes", limits=limits, sound=sound == "yes", trigger=trigger
+    )
     verdict = verdict_of(recording)
     assert verdict.outcome == outcome
     assert verdict.sentence.startswith(f"{outcome}: ")
@@ -212,7 +224,37 @@ def test_the_page_has_all_reasons_and_those_of_a_good_run_are_none() -> None:
     assert verdict_of(good()).outcome is Outcome.PASS
 
 
+def says(recording: Recording, *, counts_others: bool | None) -> Recording:
+    """The same, by a platform that says this of itself."""
+    platform = replace(recording.run.platform, counts_others=counts_others)
+    return replace(recording, run=replace(recording.run, platform=platform))
+
+
+@pytest.mark.parametrize("counts_others", [None, False])
+@pytest.mark.parametrize("case", ["good", "short_burst", "unmovable", "symmetric"])
+def test_that_nobody_was_looked_at_is_not_that_nobody_burned(case: str, *, counts_others: bool | None) -> None:
+    recording = says(CASES[case](), counts_others=counts_others)
+    assert verdict_of(CASES[case]()).outcome is Outcome.PASS
+    assert invalid(recording) == {"foreign load", "own programs"}
+    assert "the platform doesn't say that it counts what others" in verdict_of(recording).sentence
+
+
+def test_an_older_recording_shows_by_its_samples_that_others_were_counted() -> None:
+    scene = noticed()
+    scene.use(Subject.OWN, "prometheus", "b", 0.1)
+    scene.move(35.0, "a1", "b")
+    assert invalid(says(scene.record(), counts_others=None)) == set()
+    assert invalid(says(scene.record(), counts_others=False)) == {"foreign load", "own programs"}
+
+
 # Expectations
+
+
+def early_before_the_overload() -> Recording:
+    scene = noticed(rebalancer=PLANNER)
+    scene.move(10.0, "b1", "a")
+    scene.move(35.0, "a1", "b")
+    return scene.record()
 
 
 def died_in_its_move() -> Recording:
@@ -237,6 +279,7 @@ def replace_plan(recording: Recording, **fields: object) -> Recording:
 DISAPPOINTED: dict[tuple[str, str], Callable[[], Recording]] = {
     ("balance", "alert fired"): CASES["silent_alert"],
     ("balance", "moved after the alert"): CASES["early_move"],
+    ("balance", "moved after the overload"): early_before_the_overload,
     ("balance", "balance came back"): CASES["lost_balance"],
     ("balance", "no harm"): died_in_its_move,
     ("no move", "no move"): CASES["needless_move"],
@@ -256,6 +299,48 @@ def test_a_platform_that_disappoints_fails(expect: str, name: str, example: str)
     assert (check.kind, check.outcome, check.evidence) == (CheckKind.EXPECTATION, Outcome.FAIL, example)
     assert verdict.outcome is Outcome.FAIL
     assert example in verdict.sentence
+
+
+def relieved(rebalancer: Part, at: float) -> Recording:
+    """A slice moves away, and the alert doesn't fire."""
+    scene = overloaded(rebalancer=rebalancer)
+    scene.alert(pending=24.5, dropped=at + 1.5)
+    scene.move(at, "a1", "b")
+    return scene.record()
+
+
+def test_who_looks_by_itself_may_be_quicker_than_the_alert() -> None:
+    verdict = verdict_of(relieved(PLANNER, 28.0))
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.sentence == ("PASS: no alert fired, 1 slice moved, balance came back after 10 s (limit <= 30 s).")
+    (limit,) = (check for check in verdict.checks if check.name == "time_to_alert")
+    assert (limit.found, limit.evidence) == ("no alert", "time to alert: no alert fired, and mover waits for none")
+
+
+def test_who_waits_for_the_alert_may_not() -> None:
+    checks = checks_of(relieved(MOVER, 28.0))
+    failed = {name for name, check in checks.items() if check.outcome is Outcome.FAIL}
+    assert failed == {"alert fired", "moved after the alert", "time_to_alert"}
+
+
+def test_who_looks_by_itself_needs_an_alert_that_would_have_fired() -> None:
+    assert invalid(relieved(PLANNER, 50.0)) == {"alert when due"}
+
+
+@pytest.mark.parametrize(("pending", "outcome"), [(24.5, Outcome.PASS), (44.5, Outcome.FAIL)])
+def test_an_alert_that_fires_is_measured_whoever_needs_it(pending: float, outcome: Outcome) -> None:
+    scene = overloaded(rebalancer=PLANNER)
+    scene.alert(pending=pending, firing=pending + 10.0, notified=pending + 10.1, resolved=pending + 15.0)
+    scene.move(28.0, "a1", "b", takes=7.0)
+    assert checks_of(scene.record())["time_to_alert"].outcome is outcome
+
+
+def test_who_looks_by_itself_has_to_move() -> None:
+    scene = noticed(rebalancer=PLANNER)
+    assert checks_of(scene.record())["moved after the overload"].evidence == "nothing moved in the 56 s watched"
+    scene.move(35.0, "a1", "b", end=MoveState.FAILED)
+    said = "1 move began, and none was done by the end of the watch"
+    assert checks_of(scene.record())["moved after the overload"].evidence == said
 
 
 def test_balance_that_comes_before_any_move_is_not_due_to_it() -> None:
@@ -292,7 +377,7 @@ def test_the_page_has_all_expectations() -> None:
     asked = {(row[0], row[1]) for row in rows("What the expectations ask")}
     found = {
         (recording.run.plan.expect, check.name)
-        for recording in (good(), CASES["symmetric"](), CASES["short_burst"]())
+        for recording in (good(), relieved(PLANNER, 28.0), CASES["symmetric"](), CASES["short_burst"]())
         for check in verdict_of(recording).checks
         if check.kind is CheckKind.EXPECTATION
     }
@@ -539,26 +624,42 @@ def test_each_case_has_its_verdict(case: str) -> None:
 # Repeats
 
 
+def together(*verdicts: Verdict) -> Verdict:
+    return overall(dict(enumerate(verdicts, 1)), len(verdicts))
+
+
 def test_the_worst_repeat_decides() -> None:
     passed, failed, spoiled = (verdict_of(CASES[case]()) for case in ("good", "late_alert", "interrupted"))
-    assert overall([passed, passed]).outcome is Outcome.PASS
-    assert overall([passed, failed, passed]).outcome is Outcome.FAIL
-    assert overall([passed, failed, spoiled]).outcome is Outcome.INVALID
-    assert overall([]).outcome is Outcome.INVALID
-    assert overall([failed]) == failed
+    assert together(passed, passed).outcome is Outcome.PASS
+    assert together(passed, failed, passed).outcome is Outcome.FAIL
+    assert together(passed, failed, spoiled).outcome is Outcome.INVALID
+    assert together().outcome is Outcome.INVALID
+    assert together(failed) == failed
+
+
+def test_a_repeat_that_is_missing_spoils_the_whole() -> None:
+    passed = verdict_of(good())
+    short = overall({2: passed}, asked=3)
+    assert short.outcome is Outcome.INVALID
+    assert short.sentence.startswith(
+        "INVALID: the run proves nothing: repeats 1, 3 of 3 are missing: the run was interrupted; in repeat 2, the"
+    )
+    assert [check.name for check in short.checks if check.outcome is Outcome.INVALID] == ["repeats"]
+    assert [check.name for check in short.checks[1:]] == [check.name for check in passed.checks]
+    assert overall({1: passed, 2: passed}, asked=3).checks[0].evidence == (
+        "repeat 3 of 3 is missing: the run was interrupted"
+    )
+    assert overall({1: passed, 2: passed}, asked=2).outcome is Outcome.PASS
+    assert overall({2: passed}, asked=1).outcome is Outcome.INVALID
 
 
 def test_the_verdict_on_repeats_says_which_one_decided() -> None:
     passed, failed = verdict_of(good()), verdict_of(CASES["late_alert"]())
-    both = overall([passed, failed, failed])
+    both = together(passed, failed, failed)
     assert both.sentence == f"FAIL: 2 of 3 repeats failed; in repeat 2, {failed.sentence.removeprefix('FAIL: ')}"
-    assert overall([passed, passed]).sentence.startswith(
-        "PASS: all 2 repeats passed; in the first one, the alert fired"
-    )
+    assert together(passed, passed).sentence.startswith("PASS: all 2 repeats passed; in the first one, the alert fired")
     invalid = verdict_of(CASES["interrupted"]())
-    assert overall([passed, invalid]).sentence.startswith(
-        "INVALID: 1 of 2 repeats proved nothing; in repeat 2, the run"
-    )
+    assert together(passed, invalid).sentence.startswith("INVALID: 1 of 2 repeats proved nothing; in repeat 2, the run")
     checks = {check.name: check for check in both.checks}
     assert checks["time_to_alert"].outcome is Outcome.FAIL
     assert checks["time_to_alert"].evidence == "repeat 2: time to alert: 30.5 s (limit <= 15 s)"
@@ -570,7 +671,7 @@ def test_of_checks_that_all_passed_the_one_with_the_least_margin_is_shown() -> N
     near = replace_plan(good(), limits={"time_to_balance": "<= 30s"})
     scene = noticed(replace(PLAN, limits={"time_to_balance": "<= 30s"}), resolved=41.5)
     scene.move(37.0, "a1", "b")
-    both = overall([verdict_of(near), verdict_of(scene.record())])
+    both = together(verdict_of(near), verdict_of(scene.record()))
     check = next(check for check in both.checks if check.name == "time_to_balance")
     assert check.found == "19 s"
     assert check.margin == pytest.approx(11.0)

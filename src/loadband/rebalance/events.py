@@ -55,6 +55,15 @@ class Real(enum.StrEnum):
     """Nothing that reacts to utilization: what happens without a rebalancer."""
 
 
+class Trigger(enum.StrEnum):
+    """What makes a rebalancer act."""
+
+    ALERT = "alert"
+    """It waits for the alert: a move before the alert fires has another cause."""
+    LOOK = "its own look"
+    """It looks at the platform by itself, and may move before any alert is due."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What decides a run: the part of a scenario that figures and verdict need."""
@@ -106,6 +115,11 @@ class Part:
     real: Real = Real.REAL
     interval: float | None = None
     """Seconds between two of its rounds; None if it is told, or has none."""
+    trigger: Trigger = Trigger.ALERT
+    """Of a rebalancer: what makes it act, and so whether its moves have to come after the alert."""
+    counts_others: bool | None = None
+    """Of a platform: whether it measures what others than the slices burn on its hosts. None: it doesn't say; then
+    only a sample of such a program shows that it does."""
     actors: tuple[str, ...] = ()
     """Of a rebalancer: the values of `Move.by` that are its own."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -140,6 +154,8 @@ class Run:
     """The run's id: what is made for it carries it."""
     repeat: int = 1
     """Which of the repeats, from 1."""
+    repeats: int = 1
+    """How many repeats were asked for."""
     plan: Plan
     platform: Part
     rebalancer: Part

@@ -300,6 +300,8 @@ class Conductor:
         self._audience = audience
         self._undos = _Undos()
         self._alerts = _Alerts()
+        self._identity = "", 1, 1
+        """The run's id, which of its repeats this is, and of how many."""
         self._offset: float | None = None
         """Of the wall clock to the monotonic one, at the last turn."""
         self._begun = False
@@ -315,18 +317,20 @@ class Conductor:
         self._spoiled = ""
         """The last thing that went wrong, for people."""
 
-    def run(self, run: str, repeat: int = 1) -> Result:
+    def run(self, run: str, repeat: int = 1, repeats: int = 1) -> Result:
         """Do it all; whatever goes wrong is in the result and, as far as possible, in the recording.
 
         Args:
             run: the run's id.
             repeat: which of the repeats it is, from 1.
+            repeats: how many are asked for.
         """
+        self._identity = run, repeat, repeats
         reason, detail = EndReason.COMPLETE, ""
         left: list[str] = []
         try:
             try:
-                reason, detail = self._play(run, repeat)
+                reason, detail = self._play()
             finally:
                 self._stage("cleaning up", None)
                 left = self._undos.run()
@@ -337,11 +341,11 @@ class Conductor:
             reason, detail = EndReason.FAILED, detail or str(error)
         return Result(reason, detail, tuple(left))
 
-    def _play(self, run: str, repeat: int) -> tuple[EndReason, str]:
+    def _play(self) -> tuple[EndReason, str]:
         """Start all and go through the phases; returns how that ended, and why if it failed."""
         reason, detail = EndReason.COMPLETE, ""
         try:
-            self._prepare(run, repeat)
+            self._prepare()
             self._perform()
         except _InterruptedError:
             reason = EndReason.INTERRUPTED
@@ -349,14 +353,15 @@ class Conductor:
             reason, detail = EndReason.FAILED, str(error)
         if self._started and not self._begun:
             # While those that describe themselves in it still run.
-            self._begin(run, repeat)
+            self._begin()
         return reason, detail
 
     # Before the first phase
 
-    def _prepare(self, run: str, repeat: int) -> None:
+    def _prepare(self) -> None:
         """Start all that takes part, until the baseline can begin."""
         script, platform = self._script, self._platform
+        run, _, _ = self._identity
         self._stage("starting the platform", None)
         self._undos.push("the platform", platform.close)
         platform.start()
@@ -371,17 +376,19 @@ class Conductor:
         self._until_ready()
         self._undos.push("the rebalancer", self._rebalancer.stop)
         self._rebalancer.start(Context(run=run, plan=script.plan, actuator=platform, prometheus=self._monitoring.url))
-        self._begin(run, repeat)
+        self._begin()
         self._rebalancing = True
 
-    def _begin(self, run: str, repeat: int) -> None:
+    def _begin(self) -> None:
         """Begin the recording: only when all have started can they say what they are."""
         script = self._script
+        run, repeat, repeats = self._identity
         self._sink.begin(
             Run(
                 at=self._time.wall(),
                 run=run,
                 repeat=repeat,
+                repeats=repeats,
                 plan=script.plan,
                 platform=self._platform.describe(),
                 rebalancer=self._rebalancer.describe(),

@@ -23,13 +23,17 @@ from loadband.rebalance.platforms.local import Local
 from loadband.rebalance.rebalancers import Rebalancer, RebalancerError, hbal
 from loadband.rebalance.rebalancers.mover import Mover
 from loadband.rebalance.rebalancers.none import Nobody
-from loadband.rebalance.rebalancers.planner import Planner
+from loadband.rebalance.rebalancers.planner import Planner, checked
 from loadband.rebalance.recording import Writer
 from loadband.rebalance.run import Cast, Conductor, Monitoring, RealTime, Result
 from loadband.rebalance.scenario import Scenario
 
-PLANNER_INTERVAL = 5.0
-"""Seconds from one question to the next, for planners that have no interval of their own."""
+PLANNER_INTERVAL = 15.0
+"""Seconds from one question to the next, for planners that have no interval of their own.
+
+At 15 times the shipped speed that is what a timer of four minutes is in life. A planner that looks more often than the
+hosts' utilization is averaged would move before anybody could tell that a host is hot.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,7 @@ def _planner(command: Sequence[str]) -> Rebalancer:
         raise RebalancerError('the rebalancer planner needs --planner "PROGRAM ARGUMENTS"')
     settings = {"command": " ".join(command)}
     part = Part(name="planner", real=Real.OUR_ACTUATOR, interval=PLANNER_INTERVAL, settings=settings)
-    return Planner(part, command)
+    return Planner(part, checked(command))
 
 
 PLATFORMS: Platforms = {"local": _local, "kubernetes": _kubernetes}
@@ -186,13 +190,26 @@ def perform(session: Session, wait: Callable[[float], bool], console: Console) -
     run = secrets.token_hex(4)
     results: list[Result] = []
     for repeat in range(1, session.repeats + 1):
-        results.append(_repeat(session, run, repeat, wait, console))
+        results.append(play(session, run, repeat, wait, console))
         if results[-1].reason is not EndReason.COMPLETE:
             break
     return results
 
 
-def _repeat(session: Session, run: str, repeat: int, wait: Callable[[float], bool], console: Console) -> Result:
+def play(session: Session, run: str, repeat: int, wait: Callable[[float], bool], console: Console) -> Result:
+    """Run one repeat from scratch, and record it; returns how it ended.
+
+    Args:
+        session: what to run; that repeat isn't recorded yet.
+        run: the run's id.
+        repeat: which one, from 1.
+        wait: see `RealTime`.
+        console: where it is shown.
+
+    Raises:
+        MissingError, MonitoringError, PlatformError, RebalancerError: something can't be had; nothing was started.
+        SessionError: the folder can't be had.
+    """
     scenario = session.scenario
     title = f"{scenario.name}: {session.rebalancer} on {session.platform}"
     if session.repeats > 1:
@@ -212,4 +229,4 @@ def _repeat(session: Session, run: str, repeat: int, wait: Callable[[float], boo
         sink = _File(session.recording(repeat), stack)
         audience = stack.enter_context(watching(console, title, script.plan))
         cast = Cast(platform, monitoring, rebalancer)
-        return Conductor(script, cast, sink, RealTime(wait), [audience]).run(run, repeat)
+        return Conductor(script, cast, sink, RealTime(wait), [audience]).run(run, repeat, session.repeats)

@@ -16,6 +16,7 @@ from loadband.rebalance.events import (
     Recording,
     Subject,
     Timing,
+    Trigger,
     Trouble,
 )
 from loadband.rebalance.figures import DEFINITIONS, Figure, Figures, number_of, shown, written
@@ -31,6 +32,10 @@ _DIGITS = 8
 """After the point: as many as are ever written."""
 _CLOSE = 1e-9
 """A difference, relative and absolute, that comes from rounding only."""
+_ABOUT_ALERT = frozenset(
+    {"time_to_alert", "time_to_pending", "pending_to_firing", "firing_to_webhook", "alert_to_resolved"}
+)
+"""Figures that are about the awaited alert alone."""
 
 
 class Outcome(enum.StrEnum):
@@ -205,34 +210,52 @@ def judge(recording: Recording, figures: Figures) -> Verdict:
     return Verdict(outcome, f"{outcome}: {judge.sentence(checks, outcome)}.", checks)
 
 
-def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on all repeats of a run: the worst of them.
+def overall(verdicts: Mapping[int, Verdict], asked: int = 0) -> Verdict:
+    """The verdict on all repeats of a run: the worst of them, and INVALID if one that was asked for is missing.
 
     Its checks are those of the repeats: of each the worst, with the repeat in its evidence and the least margin.
 
     Args:
-        verdicts: in the order of the repeats; without one, nothing is proven.
+        verdicts: by the number of the repeat; without one, nothing is proven.
+        asked: how many repeats were asked for.
     """
     if not verdicts:
         return Verdict(Outcome.INVALID, "INVALID: there is no run, which proves nothing.", ())
-    if len(verdicts) == 1:
-        return verdicts[0]
-    outcome = _worst(each.outcome for each in verdicts)
-    number, worst = next((number, each) for number, each in enumerate(verdicts, 1) if each.outcome is outcome)
-    count = sum(each.outcome is outcome for each in verdicts)
+    missing = [number for number in range(1, asked + 1) if number not in verdicts]
+    if len(verdicts) == 1 and not missing:
+        return next(iter(verdicts.values()))
+    outcome = _worst(each.outcome for each in verdicts.values())
+    number, worst = next((number, each) for number, each in verdicts.items() if each.outcome is outcome)
+    count = sum(each.outcome is outcome for each in verdicts.values())
     said = worst.sentence.removeprefix(f"{outcome}: ")
+    if missing:
+        short = _short(missing, asked)
+        sentence = f"INVALID: the run proves nothing: {short.evidence}; in repeat {number}, {said}"
+        return Verdict(Outcome.INVALID, sentence, (short, *_joined(verdicts)))
     if outcome is Outcome.PASS:
         sentence = f"PASS: all {len(verdicts)} repeats passed; in the first one, {said}"
     else:
         what = "failed" if outcome is Outcome.FAIL else "proved nothing"
         sentence = f"{outcome}: {count} of {len(verdicts)} repeats {what}; in repeat {number}, {said}"
+    return Verdict(outcome, sentence, _joined(verdicts))
+
+
+def _short(missing: Sequence[int], asked: int) -> Check:
+    """The check that fails if repeats are missing."""
+    which = f"{'repeat' if len(missing) == 1 else 'repeats'} {_listed([str(number) for number in missing])}"
+    evidence = f"{which} of {asked} {'is' if len(missing) == 1 else 'are'} missing: the run was interrupted"
+    found = f"{asked - len(missing)} recorded"
+    return _Question.validity("repeats", f"{asked} of them").answer(found, evidence, ok=False)
+
+
+def _joined(verdicts: Mapping[int, Verdict]) -> tuple[Check, ...]:
+    """Each check of the repeats once: validity first, then expectation, then limits."""
     found: dict[tuple[CheckKind, str], list[tuple[int, Check]]] = {}
-    for repeat, verdict in enumerate(verdicts, 1):
+    for repeat, verdict in verdicts.items():
         for check in verdict.checks:
             found.setdefault((check.kind, check.name), []).append((repeat, check))
     order = list(CheckKind)
-    merged = [_merged(checks) for (_, _), checks in sorted(found.items(), key=lambda item: order.index(item[0][0]))]
-    return Verdict(outcome, sentence, tuple(merged))
+    return tuple(_merged(checks) for (_, _), checks in sorted(found.items(), key=lambda item: order.index(item[0][0])))
 
 
 def _merged(checks: Sequence[tuple[int, Check]]) -> Check:
@@ -326,8 +349,18 @@ class _Judge:
             yield self._calm()
             if self._line.t0 is not None:
                 yield self._imbalance_stood()
-        elif self._run.timing is not None:
+        if self._run.timing is not None and not self._alert_must_fire:
             yield self._alert_when_due(self._run.timing)
+
+    @property
+    def _looks_itself(self) -> bool:
+        """Whether the rebalancer waits for no alert: it may have relieved the host before the alert is due."""
+        return self._run.rebalancer.trigger is Trigger.LOOK
+
+    @property
+    def _alert_must_fire(self) -> bool:
+        """Whether the platform fails if the alert doesn't fire."""
+        return self._plan.expect is Expectation.BALANCE and not self._looks_itself
 
     def _complete(self) -> Check:
         line, end = self._line, self._line.ending
@@ -500,6 +533,8 @@ class _Judge:
         question = _Question.validity(
             "foreign load", f"at most {_percent(most)} of a host over {written(self._plan.window, 's')}"
         )
+        if not self._others_counted:
+            return question.answer("not measured", self._NOT_COUNTED, ok=False)
         worst = self._busiest(Subject.FOREIGN)
         accused = False
         for found in self._troubles({Trouble.FOREIGN_LOAD}):
@@ -524,10 +559,21 @@ class _Judge:
         question = _Question.validity(
             "own programs", f"at most {_percent(most)} of a host over {written(self._plan.window, 's')}"
         )
+        if not self._others_counted:
+            return question.answer("not measured", self._NOT_COUNTED, ok=False)
         worst = self._busiest(Subject.OWN)
         if not worst.who:
             return question.answer("none on a host", ok=True, margin=most)
         return self._use(question, worst, most, ok=worst.share <= most)
+
+    _NOT_COUNTED = "not measured: the platform doesn't say that it counts what others than the slices burn"
+
+    @property
+    def _others_counted(self) -> bool:
+        """Whether the platform measures what others than the slices burn."""
+        if (says := self._run.platform.counts_others) is not None:
+            return says
+        return any(self._line.programs(subject) for subject in (Subject.OWN, Subject.FOREIGN))
 
     def _busiest(self, subject: Subject) -> _Use:
         """The most that programs took of a host."""
@@ -613,8 +659,11 @@ class _Judge:
         """Whether the platform did what the scenario expects."""
         match self._plan.expect:
             case Expectation.BALANCE:
-                yield self._alert_fired()
-                yield self._moved_after_alert()
+                if self._looks_itself:
+                    yield self._moved_after_overload()
+                else:
+                    yield self._alert_fired()
+                    yield self._moved_after_alert()
                 yield self._balance_came_back()
                 yield self._no_harm()
             case Expectation.NO_MOVE:
@@ -639,6 +688,27 @@ class _Judge:
             return question.answer("no", evidence, ok=False)
         return question.answer(f"after {shown(figure)}", f"the alert fired after {shown(figure)}", ok=True)
 
+    def _moved_after_overload(self) -> Check:
+        """Of a rebalancer that looks by itself: the alert needn't have caused the move, but the overload must."""
+        question = _Question.expectation("moved after the overload", "a move is done, and none began before it")
+        line = self._line
+        early = [each for each in line.accepted if each not in line.counted]
+        if early:
+            began = early[0].begin if early[0].accepted is None else early[0].accepted
+            evidence = f"{early[0].slice} was moved at {line.moment(began)}, before the overload: nothing called for it"
+            return question.answer("before it", evidence, ok=False)
+        return self._none_moved(question) or question.answer(self._moved, f"{self._moved} after the overload", ok=True)
+
+    def _none_moved(self, question: _Question) -> Check | None:
+        """The answer if no move was done; None if one was."""
+        if not self._line.counted:
+            return question.answer("no move", f"nothing moved in the {self._watched} watched", ok=False)
+        if not self._line.done:
+            begun = number_of(len(self._line.counted), "move")
+            evidence = f"{begun} began, and none was done by the end of the watch"
+            return question.answer("none done", evidence, ok=False)
+        return None
+
     def _moved_after_alert(self) -> Check:
         question = _Question.expectation("moved after the alert", "a move is done that began after the alert fired")
         line, episode = self._line, self._line.episode
@@ -654,10 +724,8 @@ class _Judge:
                 early = "and the alert didn't fire"
             evidence = f"{first.slice} was moved at {line.moment(began)}, {early}"
             return question.answer("before it", evidence, ok=False)
-        if not line.done:
-            begun = number_of(len(line.counted), "move")
-            evidence = f"{begun} began, and none was done by the end of the watch"
-            return question.answer("none done", evidence, ok=False)
+        if (none := self._none_moved(question)) is not None:
+            return none
         moved = self._moved
         return question.answer(moved, f"{moved} after the alert", ok=True, margin=began - firing)
 
@@ -726,7 +794,18 @@ class _Judge:
                 evidence = f"the limit {text!r} of {name} can't be read: {error}"
                 yield Check(CheckKind.LIMIT, name, Outcome.INVALID, text, "not checked", evidence)
                 continue
-            yield _limited(limit, self._figures[name])
+            yield self._not_due(limit) if self._needs_no_alert(name) else _limited(limit, self._figures[name])
+
+    def _needs_no_alert(self, figure: str) -> bool:
+        """Whether a figure is about an alert that didn't fire and needn't have."""
+        fired = self._line.episode is not None and self._line.episode.firing is not None
+        balance = self._plan.expect is Expectation.BALANCE
+        return balance and self._looks_itself and figure in _ABOUT_ALERT and not fired
+
+    def _not_due(self, limit: Limit) -> Check:
+        """How soon an alert must fire says nothing about one that was never due; `alert when due` sees to that."""
+        evidence = f"{_spoken(limit.figure)}: no alert fired, and {self._run.rebalancer.name} waits for none"
+        return Check(CheckKind.LIMIT, limit.figure, Outcome.PASS, str(limit), "no alert", evidence)
 
     # The sentence
 
@@ -752,8 +831,10 @@ class _Judge:
             said = f"; the alert fired after {shown(alert)}" if fired else ""
             return f"nothing moved in the {self._watched} watched, as expected{said}"
         alert, balance = self._figures["time_to_alert"], self._figures["time_to_balance"]
-        said = f"the alert fired after {shown(alert)}{self._limit_of('time_to_alert')}, {self._moved}, "
-        return f"{said}balance came back after {shown(balance)}{self._limit_of('time_to_balance')}"
+        said = f"the alert fired after {shown(alert)}{self._limit_of('time_to_alert')}"
+        if self._needs_no_alert("time_to_alert"):
+            said = "no alert fired"
+        return f"{said}, {self._moved}, balance came back after {shown(balance)}{self._limit_of('time_to_balance')}"
 
     def _limit_of(self, name: str) -> str:
         text = self._plan.limits.get(name)

@@ -135,7 +135,7 @@ class Local:
         """See `Platform`."""
         settings = {name: _listed(cpus) for name, cpus in self._division.hosts.items()}
         settings["own programs"] = _listed(self._own_cpus)
-        return Part(name="local", version=f"Linux {platform.release()}", settings=settings)
+        return Part(name="local", version=f"Linux {platform.release()}", counts_others=True, settings=settings)
 
     @property
     def moves_resolution(self) -> float:

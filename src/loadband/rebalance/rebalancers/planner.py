@@ -9,8 +9,9 @@ standard output before it ends with code 0::
 
     {"moves": [{"slice": "slice-1", "destination": "host-b", "reason": "for people, may be missing"}]}
 
-It is asked only when no slice is on its way and every host's utilization is known. Its moves are made one after the
-other, each when the one before it has ended. What it writes to standard error is kept for the report, its last line.
+It is asked every interval, whether or not an alert fires, but only when no slice is on its way and every host's
+utilization is known. Its moves are made one after the other, each when the one before it has ended. What it writes to
+standard error is kept for the report, its last line.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadband.rebalance.events import Disturbance, Part, Trouble
+from loadband.rebalance.events import Disturbance, Part, Trigger, Trouble
 from loadband.rebalance.platforms import MoveRefusedError, View
 from loadband.rebalance.programs import Program, ProgramError
 from loadband.rebalance.rebalancers import Context, RebalancerError
@@ -98,7 +99,7 @@ class Planner:
     """
 
     def __init__(self, part: Part, command: Sequence[str]) -> None:
-        self._part = replace(part, actors=(part.name,))
+        self._part = replace(part, actors=(part.name,), trigger=Trigger.LOOK)
         self._command = list(command)
         self._interval = part.interval or 0.0
         self._context: Context | None = None

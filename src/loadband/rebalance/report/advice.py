@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from loadband.rebalance import figures
-from loadband.rebalance.events import Expectation
+from loadband.rebalance.events import Expectation, Trigger
 from loadband.rebalance.figures import Figure
 from loadband.rebalance.report import words
 from loadband.rebalance.report.picture import AlertSpan, MoveArrow
@@ -149,6 +149,18 @@ def _not_by_alert(repeat: Repeat) -> str:
     )
 
 
+def _without_need(repeat: Repeat) -> str:
+    """Nothing was moved, or something before the overload."""
+    overload = next((phase.begin for phase in repeat.picture.phases if phase.name == "overload"), float("-inf"))
+    early = [move for move in repeat.picture.moves if move.begin < overload]
+    if not early:
+        return _no_balance(repeat)
+    return (
+        f"{words.short(early[0].by, 60)} moved {words.short(early[0].slice, 60)} before the overload, while the hosts "
+        "were as the scenario wants them. Raise its threshold, or make the baseline more even."
+    )
+
+
 def _harmed(_: Repeat) -> str:
     return (
         "A slice died of its move. Look at the platform's log of that move, and at what ends a slice there: signals, "
@@ -161,7 +173,12 @@ def _no_balance(repeat: Repeat) -> str:
     plan, alerts, moves = repeat.run.plan, _awaited(repeat), _moves(repeat)
     alert = words.short(plan.alert, 60)
     done = [move for move in moves if move.state == "done"]
-    if not any(span.firing is not None for span in alerts):
+    if not moves and repeat.run.rebalancer.trigger is Trigger.LOOK:
+        return (
+            "Nothing was moved. Read the rebalancer's log from that time: when did it look, what did it see, and what "
+            "kept it from moving? It must look at least twice while the overload stands."
+        )
+    if not any(span.firing is not None for span in alerts) and repeat.run.rebalancer.trigger is Trigger.ALERT:
         if alerts:
             return (
                 f"Alert {alert} was pending {words.count(len(alerts), 'time')} but never fired: its expression didn't "
@@ -354,6 +371,7 @@ def _lost(_: Repeat, __: Figure) -> str:
 
 _EXPECTATIONS: Mapping[str, Callable[[Repeat], str]] = {
     "moved after the alert": _not_by_alert,
+    "moved after the overload": _without_need,
     "no harm": _harmed,
     "no move": _unexpected,
     "no alert": _unexpected,

@@ -222,7 +222,8 @@ def _label(result: Result) -> str:
 
 def _tally(result: Result) -> str:
     having = sum(repeat.outcome is result.outcome for repeat in result.repeats)
-    return f"{having}/{len(result.repeats)}"
+    missing = max(max(repeat.run.repeats for repeat in result.repeats) - len(result.repeats), 0)
+    return f"{having}/{len(result.repeats)}{f', {missing} missing' if missing else ''}"
 
 
 def _cell(row: Row, name: str) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def evaluate(name: str, recordings: Mapping[str, Recording]) -> Result:
     """
     repeats = tuple(_repeat(file, recording) for file, recording in belonging(recordings))
     sound = [repeat for repeat in repeats if repeat.outcome is not Outcome.INVALID] or repeats
-    verdict = overall([repeat.verdict for repeat in repeats])
+    asked = max(repeat.run.repeats for repeat in repeats)
+    verdict = overall({repeat.number: repeat.verdict for repeat in repeats}, asked)
     return Result(
         name=name,
         repeats=repeats,

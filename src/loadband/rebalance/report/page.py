@@ -183,9 +183,9 @@ def _tested(result: Result) -> list[str]:
 def _timeline_note(result: Result) -> str:
     if len(result.repeats) == 1:
         return ""
-    if result.outcome is Outcome.PASS:
+    if result.deciding.outcome is Outcome.PASS:
         return "The first repeat; the others are below."
-    return f"The first repeat that is {result.outcome}; the others are below."
+    return f"The first repeat that is {result.deciding.outcome}; the others are below."
 
 
 def _caption(picture: Picture) -> str:

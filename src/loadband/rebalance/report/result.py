@@ -52,7 +52,7 @@ class Result:
     counted: tuple[int, ...]
     """Numbers of the repeats that the summaries cover: those that aren't INVALID, or all if each one is."""
     verdict: Verdict
-    """On all repeats: INVALID if one of them is, else FAIL if one is, else PASS."""
+    """On all repeats: INVALID if one of them is or is missing, else FAIL if one is, else PASS."""
 
     @property
     def outcome(self) -> Outcome:
@@ -76,8 +76,8 @@ class Result:
 
     @property
     def deciding(self) -> Repeat:
-        """The first repeat with the outcome of the whole: the one to look at first."""
-        return next(repeat for repeat in self.repeats if repeat.outcome is self.outcome)
+        """The first repeat with the worst outcome: the one to look at first."""
+        return min(self.repeats, key=lambda repeat: WORST_FIRST.index(repeat.outcome))
 
     @property
     def checks(self) -> tuple[tuple[CheckKind, str], ...]:

@@ -139,7 +139,7 @@ class Kubernetes:
         settings |= {"namespace": self._where.namespace, "image": self._where.image}
         settings |= {"selector of nodes": self._where.nodes or "all that take pods"}
         settings |= {"times of moves": "when the watch told of them"}
-        return Part(name="kubernetes", version=self._nodes[0].version, settings=settings)
+        return Part(name="kubernetes", version=self._nodes[0].version, counts_others=True, settings=settings)
 
     @property
     def moves_resolution(self) -> float:
