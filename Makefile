@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards bench setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image lock clean
+.PHONY: help run lab demo dashboards bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ dashboards: setup-dev ## generate the Grafana dashboards from their code
 bench: setup-dev ## benchmark loadband and its peers: 20 minutes on an idle machine; see SCENES, TOOLS, SECONDS, OUT
 	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
 		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
+
+league: setup-rebalance ## rebalancers through the same scenarios, hours of an idle machine, resumable; see ROWS, SCENARIOS, REPEATS, OUT
+	@exec $(BIN)/python -m bench.league $(if $(ROWS),--rows "$(ROWS)") $(if $(SCENARIOS),--scenarios "$(SCENARIOS)") \
+		$(if $(REPEATS),--repeats "$(REPEATS)") $(if $(OUT),--out "$(OUT)")
 
 setup: .venv/.run ## set up .venv with loadband in it
 
