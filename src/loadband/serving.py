@@ -38,6 +38,7 @@ CLOSE_SECONDS = 0.9
 _POLL_SECONDS = 1.0
 _THREADS = 4
 _MAX_HEADER_BYTES = 8192
+_BACKLOG = 1024
 MAX_BODY = 4096
 """Bytes of a request's body, if the application needs no more."""
 
@@ -124,7 +125,8 @@ class Server:
 
         Args:
             application: what answers.
-            host: name or address, IPv6 without brackets; `::` listens on IPv4 too.
+            host: name or address, IPv6 without brackets; `::` is every address, of IPv4 too, and of IPv4 alone if the
+                kernel has no IPv6.
             port: 0..65535; 0 takes a free one, which `address` names.
             exchange_seconds: what one connection has, from connecting to the last byte of its answer, > 0.
             max_body: bytes of a request's body; a longer one is refused with 413.
@@ -133,10 +135,7 @@ class Server:
             ListenError: if the address can't be had: a taken port, a bad address, a port that needs rights.
         """
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, _, _, _, (address, _, *rest) = found[0]
-            both = family is socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
-            listening = socket.create_server((address, port, *rest), family=family, backlog=1024, dualstack_ipv6=both)
+            listening = _listen(host, port)
         except (OSError, UnicodeError) as error:
             raise ListenError(f"cannot listen on {_host_port(host, port)}: {_reason(error)}") from error
         return cls(application, listening, _Limits(exchange_seconds, max_body))
@@ -216,7 +215,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
         adjustments = Adjustments(
             sockets=[listening],
             asyncore_use_poll=True,
-            backlog=1024,
+            backlog=_BACKLOG,
             # Clients that make us wait never reach it, since they make room; it bounds those that all want answers.
             connection_limit=2 * CONNECTIONS,
             max_request_header_size=_MAX_HEADER_BYTES,
@@ -318,11 +317,23 @@ def _quieten() -> None:
     logger.addFilter(_ONE_A_MINUTE)
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; see `Server.open`. `OSError` or `UnicodeError` if the address can't be had."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, (address, _, *rest) = found[0]
+    if family is socket.AF_INET6 and address == "::":
+        if not socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET, backlog=_BACKLOG)
+        return socket.create_server((address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=True)
+    return socket.create_server((address, port, *rest), family=family, backlog=_BACKLOG)
+
+
 def _url(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     address = ipaddress.ip_address(host.partition("%")[0])
     if address.is_unspecified:
-        host = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 - as in IPv4
+        # Every address of IPv6 means those of IPv4, too; a container without IPv6 has no ::1.
+        host = "127.0.0.1"
     return f"http://{_host_port(host, port)}"
 
 

@@ -171,7 +171,12 @@ DECLARATIONS = (
     Declaration(
         "ON_END", "exit", Choice(OnEnd), "After DURATION: exit, or idle (stay up and ready, but burn nothing)."
     ),
-    Declaration("LISTEN", f"0.0.0.0:{DEFAULT_PORT}", Address(), "Where /metrics and the probes answer."),
+    Declaration(
+        "LISTEN",
+        f"[::]:{DEFAULT_PORT}",
+        Address(),
+        "Where /metrics and the probes answer. [::]: all IPv4 and IPv6 addresses.",
+    ),
     Declaration(
         "CONTROL_LISTEN",
         f"127.0.0.1:{CONTROL_PORT}",

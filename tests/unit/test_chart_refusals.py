@@ -63,7 +63,10 @@ LIMIT = {"limits": {"cpu": "200m"}}
         ),
         ({"effort": 1, "maxEffort": "500m"}, "maxEffort (500m) is below effort (1)"),
         ({"extraEnv": [{"name": "LOADBAND_MIN", "value": "5"}]}, "extraEnv has LOADBAND_MIN: set the value band.min"),
-        ({"extraEnv": [{"name": "LOADBAND_LISTEN", "value": "off"}]}, "extraEnv has LOADBAND_LISTEN"),
+        *(
+            ({"extraEnv": [{"name": "LOADBAND_LISTEN", **value}]}, "extraEnv has LOADBAND_LISTEN")
+            for value in ({"value": "off"}, {"value": "[::]:80"}, {"value": "127.0.0.1:10670"}, {})
+        ),
         (
             {"profile": "x", "extraVolumes": [{"name": "profile", "secret": {"secretName": "x"}}]},
             "extraVolumes has a volume called profile",
@@ -102,6 +105,8 @@ def test_all_contradictions_are_said_at_once() -> None:
         {"effort": "250m", "band": {"min": 90}},
         {"profile": "x", "band": {"min": 90}},
         {"latch": "1h", "duration": 0},
+        {"extraEnv": [{"name": "LOADBAND_LISTEN", "value": "[::]:10670"}]},
+        {"extraEnv": [{"name": "LOADBAND_LISTEN", "value": "0.0.0.0:10670"}]},
         {"nodeSelector": None, "affinity": None, "tolerations": None, "podLabels": None, "maxEffort": None},
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
 import logging
@@ -414,7 +415,25 @@ def test_address_is_one_that_a_client_here_can_use(host: str) -> None:
         assert fetch(f"{server.address}/healthz").status == 200
         assert "0.0.0.0" not in server.address
         if host == "::":
-            assert fetch(f"http://127.0.0.1:{peer(server.address)[1]}/healthz").status == 200
+            for either in ("127.0.0.1", "[::1]"):
+                assert fetch(f"http://{either}:{peer(server.address)[1]}/healthz").status == 200
+
+
+def test_all_addresses_are_those_of_ipv4_where_the_kernel_has_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = socket.create_server
+
+    def without_ipv6(address: tuple[Any, ...], *, family: socket.AddressFamily, **others: Any) -> socket.socket:
+        if family is socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return made(address, family=family, **others)
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with serving(make_application(), "::") as server:
+        assert peer(server.address)[0] == "127.0.0.1"
+        assert fetch(f"{server.address}/healthz").status == 200
+    with pytest.raises(ListenError, match=r"cannot listen on \[::1\]:0: Address family not supported by protocol"):
+        Server.open(make_application(), "::1", 0)
 
 
 def has_ipv6() -> bool:

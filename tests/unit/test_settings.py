@@ -66,7 +66,7 @@ def test_without_anything_given_the_defaults_of_the_design_hold() -> None:
         nice=0,
         duration=0,
         on_end=OnEnd.EXIT,
-        listen=Listen("0.0.0.0", settings.DEFAULT_PORT),
+        listen=Listen("::", settings.DEFAULT_PORT),
         control_listen=Listen("127.0.0.1", settings.CONTROL_PORT),
         control_token=None,
         log_level=LogLevel.INFO,
@@ -410,7 +410,7 @@ def test_check_lists_the_effective_settings_and_where_each_came_from() -> None:
     assert lines["LOADBAND_WORKERS"].split(maxsplit=1) == ["ceil(reach)", "default"]
 
 
-@pytest.mark.parametrize("text", ["0.0.0.0:10670", "[::1]:0", "localhost:1"])
+@pytest.mark.parametrize("text", ["0.0.0.0:10670", "[::]:10670", "[::1]:0", "localhost:1"])
 def test_listen_reads_back_as_it_was_written(text: str) -> None:
     assert str(loaded(["--listen", text]).settings.listen) == text
 

@@ -56,8 +56,8 @@
 {{- $name := trimPrefix "LOADBAND_" .name -}}
 {{- if and (hasPrefix "LOADBAND_" .name) (hasKey $own $name) -}}
 {{- $wrong = append $wrong (printf "extraEnv has %s: set the value %s instead" .name (get $own $name)) -}}
-{{- else if eq .name "LOADBAND_LISTEN" -}}
-{{- $wrong = append $wrong "extraEnv has LOADBAND_LISTEN: probes and monitors need port 10670" -}}
+{{- else if and (eq .name "LOADBAND_LISTEN") (not (has .value (list "[::]:10670" "0.0.0.0:10670"))) -}}
+{{- $wrong = append $wrong "extraEnv has LOADBAND_LISTEN: probes and monitors need port 10670 of all addresses, which is the default" -}}
 {{- end -}}
 {{- end -}}
 

@@ -156,7 +156,7 @@ class Makings:
                 {"name": "LOADBAND_SCOPE", "value": "cpuset"},
                 {"name": "LOADBAND_INTERVAL", "value": interval},
                 {"name": "LOADBAND_LOG_LEVEL", "value": "warning"},
-                {"name": "LOADBAND_CONTROL_LISTEN", "value": f"0.0.0.0:{CONTROL_PORT}"},
+                {"name": "LOADBAND_CONTROL_LISTEN", "value": f"[::]:{CONTROL_PORT}"},
                 {"name": "LOADBAND_CONTROL_TOKEN", "value": self.token},
             ],
             "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
