@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from chart import (
     of_kind,
     only,
     pods,
+    read,
     regulator,
     render,
     selects,
@@ -190,8 +192,10 @@ def test_a_job_is_one_finite_run_that_fails_when_the_band_was_not_held() -> None
     objects = render({"kind": "Job", "duration": "1.5m", "replicas": 3})
     spec = regulator(objects)["spec"]
     assert (spec["parallelism"], spec["completions"], spec["backoffLimit"]) == (3, 3, 0)
-    assert spec["activeDeadlineSeconds"] == 90 + 300
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    # Not of the Job: that would count the time before the pods are on a node.
+    assert "activeDeadlineSeconds" not in spec
+    assert spec["template"]["spec"]["activeDeadlineSeconds"] == 90 + 3600
     assert environment(objects)["LOADBAND_ON_END"] == "exit"
 
 
@@ -443,8 +447,34 @@ def test_dashboards_are_the_files() -> None:
         assert one["metadata"]["namespace"] == "m"
         assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert one["metadata"]["annotations"] == {"grafana_folder": "Load"}
-    rendered = {name: text for one in found for name, text in one["data"].items()}
-    assert rendered == {file.name: file.read_text() for file in CHART.glob("files/dashboards/*.json")} != {}
+    files = {file.stem: json.loads(file.read_text()) for file in CHART.glob("files/dashboards/*.json")}
+    assert files
+    rendered = {}
+    for one in found:
+        ((name, text),) = one["data"].items()
+        board, ident = json.loads(text), name.removesuffix(".json").rpartition("-")[2]
+        # What is of the release: the UID, which links name, too, and the title.
+        plain = text.replace(f"-{ident}", "").replace(" (space/one)", "")
+        assert board["uid"] == f"{json.loads(plain)['uid']}-{ident}"
+        assert board["title"].endswith(" (space/one)")
+        assert f"/d/loadband-regulator-{ident}?" in text or "/d/" not in text
+        rendered[name.removesuffix(f"-{ident}.json")] = json.loads(plain)
+    assert rendered == files
+
+
+def test_two_releases_share_no_dashboard() -> None:
+    """Grafana's sidecar removes the file of a ConfigMap that is gone, whichever other has the same key."""
+    values = json.dumps({"dashboards": {"enabled": True}})
+    both = []
+    for release, namespace in (("one", "space"), ("two", "space"), ("one", "other")):
+        text = helm("template", release, CHART, "--namespace", namespace, values=json.loads(values))
+        data = [one["data"] for one in of_kind(read(text), "ConfigMap")]
+        both += [
+            (name, json.loads(text)["uid"], json.loads(text)["title"]) for one in data for name, text in one.items()
+        ]
+    for column in zip(*both, strict=True):
+        assert len(set(column)) == len(both) == 6
+    assert all(len(uid) <= 40 for _, uid, _ in both)
 
 
 def test_a_network_policy_lets_in_who_asks_for_metrics_only() -> None:

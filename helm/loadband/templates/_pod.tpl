@@ -116,6 +116,9 @@ spec:
   {{- end }}
   {{- if eq .Values.kind "Job" }}
   restartPolicy: Never
+  # The duration, plus an hour to pull the image. It counts from when the pod is on a node; a Job's own deadline would
+  # count the time before that, too.
+  activeDeadlineSeconds: {{ divf (include "loadband.milliseconds" .Values.duration) 1000 | ceil | int64 | add 3600 }}
   {{- end }}
   # A Service named loadband would put LOADBAND_PORT and other variables into the environment.
   enableServiceLinks: false
