@@ -1,12 +1,13 @@
 # Everything here needs only python3 (3.11 or newer) and make; everything else is set up in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+DOCS := build/docs
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image lock clean
+.PHONY: help run lab demo dashboards bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -149,6 +150,20 @@ e2e-vm: setup-dev ## test VM_IMAGE in real virtual machines, on QEMU: some minut
 	@echo "== tests in virtual machines"
 	@VM_IMAGE=$(VM_IMAGE) $(BIN)/pytest -s -m vm $(PYTEST) || VM_IMAGE=$(VM_IMAGE) $(BIN)/pytest -s -m vm $(PYTEST)
 
+docs: $(DOCS)/venv/.made ## make the documents a site, build/docs/site; fails at a link or an anchor that leads nowhere
+	@echo "== documents"
+	@rm -rf $(DOCS)/source && mkdir -p $(DOCS)/source
+	@cp -r $(SITE) $(DOCS)/source
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/venv/bin/mkdocs build --strict --clean --config-file mkdocs.yaml
+	@echo "$(DOCS)/site/index.html"
+# What the site shows, and what its pages link to.
+SITE := *.md LICENSE compose compose.yaml dashboards docs helm scenarios vm
+
+$(DOCS)/venv/.made: requirements/docs.txt
+	@$(PYTHON) -m venv --clear $(DOCS)/venv
+	@$(DOCS)/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.txt
+	@touch $@
+
 notes: ## print what CHANGELOG.md says about this version; fails if TAG is another one, or the section is unreleased
 	@test "$(TAG)" = "v$(VERSION)" || { echo "TAG=$(TAG) isn't the tag of version $(VERSION)" >&2; exit 1; }
 	@awk '/^## / { here = index($$0, "## [$(VERSION)]") == 1; if (here && /unreleased/) { early = 1; exit } next } \
@@ -183,6 +198,7 @@ lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(BIN)/uv pip compile $(UV) --group build -o requirements/build.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra rebalance -o requirements/rebalance.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra kubernetes -o requirements/kubernetes.txt
+	@$(BIN)/uv pip compile $(UV) --group docs -o requirements/docs.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
