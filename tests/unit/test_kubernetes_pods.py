@@ -48,6 +48,7 @@ def book() -> Book:
 
 
 def moves(events: list[Event]) -> list[tuple[float, MoveState]]:
+    assert all(isinstance(each, Move) for each in events)
     return [(each.at, each.state) for each in events if isinstance(each, Move)]
 
 
