@@ -25,8 +25,13 @@ from dashboards.parts import (
 )
 
 CLUSTER = 'cluster=~"$cluster"'
-THRESHOLD = 'loadband:threshold:ratio{{threshold="{}"}}'
-HOT, COOL, STDDEV = (f"scalar({THRESHOLD.format(name)})" for name in ("host_hot", "host_cool", "hosts_stddev"))
+THRESHOLD = f'cluster:loadband_threshold:ratio{{{{{CLUSTER},threshold="{{}}"}}}}'
+HOT, COOL = (f"on (cluster) group_left () {THRESHOLD.format(name)}" for name in ("host_hot", "host_cool"))
+DOWN = (
+    f'up{{job=~".*loadband.*",{FLEET}}}'
+    f" or up{{{FLEET}}} and on (cluster, job, instance) present_over_time(loadband_build_info[15m])"
+)
+"""`up` of what is a regulator by the job's name, or was one when it last answered."""
 DASHED = {"custom.lineStyle": {"fill": "dash", "dash": [10, 10]}, "custom.lineWidth": 2}
 ALERT_MAPPING = model.ValueMap(
     {
@@ -52,7 +57,7 @@ NOW = [
             query(
                 f"sum(up * on (cluster, job, instance) group_left () loadband_build_info{{{FLEET}}})", "up", now=True
             ),
-            query(f'count(up{{job=~".*loadband.*",{FLEET}}} == 0) or vector(0)', "down", now=True),
+            query(f"count(({DOWN}) == 0) or vector(0)", "down", now=True),
         ],
         size=(4, 4),
         fields={"down": {"color": colour("red")}},
