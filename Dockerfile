@@ -30,12 +30,13 @@ COPY compose /source/compose
 COPY helm/loadband/files/rules /source/helm/loadband/files/rules
 COPY scenarios /source/scenarios
 COPY src /source/src
-# rich needs pygments, but is never asked to colour source code, so the lexers aren't compiled.
+# rich needs pygments, but is never asked to colour source code, so the lexers aren't compiled; neither is what only the
+# other image can run.
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /source \
   && /tools/bin/pip --python /opt/loadband/bin/python install --no-compile --no-deps --no-index \
     --find-links /wheels loadband \
   && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash \
-    -x '/lexers/(?!_mapping|__init__)' /opt/loadband/lib
+    -x '/lexers/(?!_mapping|__init__)|/loadband/rebalance/' /opt/loadband/lib
 
 FROM build AS build-rebalance
 COPY requirements/kubernetes.txt /source/requirements/

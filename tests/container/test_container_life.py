@@ -177,7 +177,8 @@ def test_it_talks_to_nobody_who_has_not_asked() -> None:
             kind: Path(f"/proc/{container.pid}/net/{kind}") for kind in ("tcp", "tcp6", "udp", "udp6", "raw", "unix")
         }
         sockets = {kind: table.read_text().splitlines()[1:] for kind, table in tables.items()}
-    ports = {int(line.split()[1].rpartition(":")[2], 16) for line in sockets.pop("tcp")}
+    lines = sockets.pop("tcp") + sockets.pop("tcp6")
+    ports = {int(line.split()[1].rpartition(":")[2], 16) for line in lines}
     assert ports == {PORT}
     assert not any(sockets.values())
 
