@@ -80,7 +80,8 @@ def test_an_eviction_that_this_run_asks_for_is_told_at_once_step_by_step(book: B
     book.seen(13.0, replace(SECOND, ready=False))
     book.gone(13.5, leaving(FIRST))
     assert book.events(13.5) == []
-    assert book.pod("s1") is None
+    assert book.pod("s1") == replace(SECOND, ready=False)
+    assert book.moves("s1")
     book.seen(14.0, SECOND)
     done = last(book.events(14.0))
     assert (done.at, done.state, done.destination, done.seconds, done.downtime) == (14.0, DONE, "b", 3.0, 3.0)

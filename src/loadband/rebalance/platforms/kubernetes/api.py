@@ -32,6 +32,8 @@ KubernetesEvent = create_namespaced_resource("events.k8s.io", "v1", "Event", "ev
 """As it comes: lightkube's own class insists on fields that the kubelet leaves out."""
 AGAIN = 0.5
 """Seconds until a list or watch that failed is begun again."""
+PODS, EVENTS, NODES = "pods", "events", "nodes"
+"""The watches."""
 MISSING = 404
 """The HTTP status for what isn't there."""
 
@@ -121,15 +123,16 @@ class Server:
     def follow(self, run: str, nodes: str) -> queue.SimpleQueue[Seen]:
         """See `Api`."""
         found: queue.SimpleQueue[Seen] = queue.SimpleQueue()
-        for follow in (
-            lambda: self._follow_pods({RUN_LABEL: run}, found),
-            lambda: self._follow_events(found),
-            lambda: self._follow_nodes(_selector(nodes), found),
-        ):
-            threading.Thread(target=self._again, args=(follow, found), daemon=True).start()
+        follows: Mapping[str, Callable[[], None]] = {
+            PODS: lambda: self._follow_pods({RUN_LABEL: run}, found),
+            EVENTS: lambda: self._follow_events(found),
+            NODES: lambda: self._follow_nodes(_selector(nodes), found),
+        }
+        for watch, follow in follows.items():
+            threading.Thread(target=self._again, args=(watch, follow, found), daemon=True).start()
         return found
 
-    def _again(self, follow: Callable[[], None], found: queue.SimpleQueue[Seen]) -> None:
+    def _again(self, watch: str, follow: Callable[[], None], found: queue.SimpleQueue[Seen]) -> None:
         """Follow until the end, whatever happens: after an error everything is listed again."""
         while not self._ended.is_set():
             try:
@@ -137,12 +140,12 @@ class Server:
             except Exception as error:  # noqa: BLE001 - whatever it is: nothing is seen, which is told, and tried again
                 # A watch that is too old (410) and a server that restarts are the same: what was missed is listed.
                 if not self._ended.is_set():
-                    found.put(Seen(time.time(), trouble=str(error) or type(error).__name__))
+                    found.put(Seen(time.time(), watch=watch, trouble=str(error) or type(error).__name__))
             self._ended.wait(AGAIN)
 
     def _follow_pods(self, labels: dict[str, LabelValue], found: queue.SimpleQueue[Seen]) -> None:
         listed = self._client.list(Pod, labels=labels)
-        found.put(Seen(time.time(), pods=[pod_of(one.to_dict()) for one in listed], whole=True))
+        found.put(Seen(time.time(), pods=[pod_of(one.to_dict()) for one in listed], whole=True, watch=PODS))
         for kind, one in self._client.watch(Pod, labels=labels, resource_version=listed.resourceVersion):
             pods = [pod_of(one.to_dict())]
             found.put(Seen(time.time(), gone=pods) if kind == "DELETED" else Seen(time.time(), pods=pods))
@@ -150,7 +153,7 @@ class Server:
     def _follow_events(self, found: queue.SimpleQueue[Seen]) -> None:
         listed = self._client.list(KubernetesEvent)
         evictions = [eviction_of(dict(one)) for one in listed]
-        found.put(Seen(time.time(), evictions=[each for each in evictions if each]))
+        found.put(Seen(time.time(), evictions=[each for each in evictions if each], watch=EVENTS))
         for _, one in self._client.watch(KubernetesEvent, resource_version=listed.resourceVersion):
             if eviction := eviction_of(dict(one)):
                 found.put(Seen(time.time(), evictions=[eviction]))
@@ -158,7 +161,7 @@ class Server:
     def _follow_nodes(self, labels: dict[str, LabelValue], found: queue.SimpleQueue[Seen]) -> None:
         listed = self._client.list(Node, labels=labels)
         states = {state.name: state for state in (node_of(one.to_dict()) for one in listed)}
-        found.put(Seen(time.time(), nodes=list(states.values())))
+        found.put(Seen(time.time(), nodes=list(states.values()), watch=NODES))
         for kind, one in self._client.watch(Node, labels=labels, resource_version=listed.resourceVersion):
             state = node_of(one.to_dict())
             if kind == "DELETED":

@@ -40,8 +40,10 @@ class Seen:
     """All of them."""
     evictions: Sequence[Eviction] = ()
     whole: bool = False
+    watch: str = ""
+    """The watch that broke, or that begins (again) with this; empty for what it sees then."""
     trouble: str = ""
-    """Why nothing is seen any more; empty when it is again."""
+    """Why it broke."""
 
 
 class Api(Protocol):

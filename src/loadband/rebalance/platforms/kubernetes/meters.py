@@ -77,7 +77,9 @@ class Stamp:
             read: when they were read.
             counters: what was read.
         """
-        if counters.whole <= self._whole or counters.cpus <= 0:
+        if counters.whole < self._whole:  # it was restarted in place: another begin
+            self._offset = None
+        if counters.whole == self._whole or counters.cpus <= 0:
             return None
         self._whole = counters.whole
         age = counters.whole / counters.cpus

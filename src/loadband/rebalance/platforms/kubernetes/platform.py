@@ -80,6 +80,8 @@ class _Slice:
     """When its first pod was asked for, monotonic."""
     owned: bool = False
     """Whether its ReplicaSet was asked for."""
+    owed: bool = False
+    """Whether its pod has still to be told what is asked of it."""
     lately: History = field(default_factory=lambda: History(SETTLED))
     settled: bool = False
 
@@ -119,6 +121,8 @@ class Kubernetes:
         self._work: list[Future[object]] = []
         self._refusals: queue.SimpleQueue[tuple[float, str, str]] = queue.SimpleQueue()
         """When, which slice's move, and why: put by the pool's threads."""
+        self._untold: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
+        """Which slice's pod, its uid, and why it couldn't be told what to burn: likewise."""
         self._directed: set[str] = set()
         """Slices whose ReplicaSet sends the next pod to a certain node."""
         self._why_lost = ""
@@ -127,8 +131,9 @@ class Kubernetes:
         self._seen: Callable[[], list[Seen]] = list
         self._down: set[str] = set()
         """Nodes that aren't ready."""
-        self._lost: float | None = None
-        """Since when nothing is seen of the cluster, monotonic."""
+        self._lost: dict[str, float] = {}
+        """By watch, since when it sees nothing, monotonic."""
+        self._loss_told = False
         self._closed = False
 
     # What it is
@@ -234,10 +239,35 @@ class Kubernetes:
         if one.movable:
             patch = effort_patch(cpus)
             self._begin(lambda: self._api.patch_owner(self._makings.name_of(name), patch, strategic=True))
-        if (pod := self._book.pod(name)) is not None:
-            client = ControlClient(f"http://{_host(pod.address)}:{CONTROL_PORT}", self._makings.token)
-            self._begin(lambda: client.set_effort(cpus))
+        one.owed = True
         self._tell(one)
+
+    def _tell_pods(self) -> None:
+        """Tell pods what is asked of them, as soon as they can hear it.
+
+        Raises:
+            PlatformError: a pod that carries its slice doesn't take it.
+        """
+        while not self._untold.empty():
+            name, uid, why = self._untold.get()
+            pod = self._book.pod(name)
+            if pod is not None and pod.uid == uid:
+                raise PlatformError(why)
+            if name in self._slices:  # it left meanwhile: its successor may have been made before
+                self._slices[name].owed = True
+        for one in self._slices.values():
+            pod = self._book.pod(one.name) if one.owed else None
+            if pod is not None and pod.ready and pod.address:
+                one.owed = False
+                self._begin(partial(self._set_effort, one.name, pod, one.asked))
+
+    def _set_effort(self, name: str, pod: PodState, cpus: float) -> None:
+        """Tell a pod what to burn, in a thread of the pool."""
+        client = ControlClient(f"http://{_host(pod.address)}:{CONTROL_PORT}", self._makings.token)
+        try:
+            client.set_effort(cpus)
+        except ControlError as error:
+            self._untold.put((name, pod.uid, str(error)))
 
     def remove(self, name: str) -> None:
         """See `Platform`."""
@@ -308,7 +338,7 @@ class Kubernetes:
         slices = []
         for one in self._slices.values():
             if one.movable:
-                pod = self._book.pod(one.name)
+                pod = None if self._book.moves(one.name) else self._book.pod(one.name)
                 slices.append(SliceView(one.name, pod.node if pod and pod.node else None, one.asked))
         hosts = [HostView(name, cpus, self._utilization(name)) for name, cpus in self._cpus.items()]
         return View(time.time(), tuple(hosts), tuple(slices))
@@ -327,6 +357,7 @@ class Kubernetes:
         while not self._refusals.empty():
             self._book.refused(*self._refusals.get())
         self._after_moves()
+        self._tell_pods()
         if self.pending() or any(self._book.moves(name) for name in self._slices):
             self._background.restless(now)
         for reading in self._meters.readings():
@@ -342,8 +373,10 @@ class Kubernetes:
         addresses = {pod.uid: pod.address for pod in self._observers.values() if pod.ready}
         addresses |= {pod.uid: pod.address for pod in self._book.pods().values() if pod.address}
         self._meters.ask(addresses)
-        if self._lost is not None and time.monotonic() > self._lost + LOST_SECONDS:
-            self._lost = float("inf")  # said once
+        if not self._lost:
+            self._loss_told = False
+        elif not self._loss_told and time.monotonic() > min(self._lost.values()) + LOST_SECONDS:
+            self._loss_told = True
             self._events.append(
                 Disturbance(
                     at=time.time(),
@@ -355,10 +388,10 @@ class Kubernetes:
 
     def _notice(self, seen: Seen) -> None:
         if seen.trouble:
-            self._lost, self._why_lost = self._lost or time.monotonic(), seen.trouble
+            self._lost.setdefault(seen.watch, time.monotonic())
+            self._why_lost = seen.trouble
             return
-        if seen.whole:
-            self._lost = None
+        self._lost.pop(seen.watch, None)
         for pod in (*seen.pods, *seen.gone):
             if not pod.slice and pod.node in self._cpus:
                 self._observed(pod, gone=pod in seen.gone)
@@ -413,7 +446,7 @@ class Kubernetes:
         for work in done:
             try:
                 work.result()
-            except (RefusedError, OSError, ControlError) as error:
+            except (RefusedError, OSError) as error:
                 raise PlatformError(str(error)) from error
 
     def _take(self, reading: Reading) -> None:

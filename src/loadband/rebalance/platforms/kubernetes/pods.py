@@ -141,9 +141,7 @@ class Book:
     def pod(self, name: str) -> PodState | None:
         """The pod that carries a slice; None while there is none that wasn't told to leave."""
         one = self._slices.get(name)
-        if one is None or one.pod is None or one.move is not None or one.pod.leaving:
-            return None
-        return one.pod
+        return None if one is None or one.pod is None or one.pod.leaving else one.pod
 
     def pods(self) -> Mapping[str, PodState]:
         """The pods that carry slices now, by slice."""
@@ -175,7 +173,7 @@ class Book:
             move.failed = f"{name} is a neighbour, which nobody may move"
         elif destination not in self._hosts:
             move.failed = f"there is no host {destination}"
-        elif pod is None or not pod.node:
+        elif one.move is not None or pod is None or not pod.node:
             move.failed = f"{name} is on its way, or nowhere"
         elif destination == pod.node:
             move.failed = f"{name} is on {destination} already"
@@ -205,9 +203,10 @@ class Book:
             return
         if one.pod is None or pod.uid == one.pod.uid:
             self._changed(at, one, pod)
-        elif (one.pod.leaving or one.move is not None) and not pod.leaving and pod.phase not in _ENDED:
-            self._succeeds(at, one, pod)
-        # Else it is a second pod, which its owner removes again.
+        elif one.pod.leaving and not pod.leaving and pod.phase not in _ENDED:
+            one.pod, one.since, one.pending = pod, at, False
+            self._arrives(at, one, pod)
+        # Else it is a second pod, which its owner removes again, or one that left before.
 
     def gone(self, at: float, pod: PodState) -> None:
         """Take that a pod isn't there any more."""
@@ -227,18 +226,19 @@ class Book:
             self.seen(at, pod)
 
     def _changed(self, at: float, one: _Slice, pod: PodState) -> None:
-        before, one.pod = one.pod, pod
+        before = one.pod
+        if before is not None and before.leaving:
+            # It doesn't come back: what it still says of its end is known.
+            one.pod = replace(pod, leaving=True)
+            return
+        one.pod = pod
         if before is None:
             one.since = at
-        elif before.leaving:
-            one.pod = replace(pod, leaving=True)  # that its container ends is part of it
-            return
         if pod.leaving:
             self._leaves(at, one, pod)
             return
         if pod.phase in _ENDED:
-            self._died(at, pod)
-            one.pod = replace(pod, leaving=True)  # its owner makes another one
+            self._ends(at, one, pod)
             return
         if before is not None and pod.restarts > before.restarts:
             self._died(at, pod)
@@ -250,16 +250,17 @@ class Book:
             detail = f"the pod of slice {pod.slice} was {why}"
             found = Disturbance(at=at, what=Trouble.PRESSURE, host=pod.node, who=pod.slice, detail=detail)
         else:
-            detail = f"the pod of slice {pod.slice} ended" + (f": {pod.ended}" if pod.ended else "")
+            how = "was removed" if pod.leaving and not pod.ended else "ended"
+            detail = f"the pod of slice {pod.slice} {how}" + (f": {pod.ended}" if pod.ended else "")
             found = Disturbance(at=at, what=Trouble.SLICE_DIED, host=pod.node, who=pod.slice, detail=detail)
         self._events.append(found)
 
     def _leaves(self, at: float, one: _Slice, pod: PodState) -> None:
         """The pod of a slice was told to end, or is gone."""
-        one.pod = replace(pod, leaving=True)
-        if pod.disruption in PROTECTION:
-            self._died(at, pod)
+        if pod.disruption in PROTECTION or not one.movable:
+            self._ends(at, one, pod)
             return
+        one.pod = replace(pod, leaving=True)
         if one.move is None:
             if not pod.node:
                 return
@@ -267,15 +268,15 @@ class Book:
             one.move.pod = pod.uid
             one.move.guess = SOMEBODY_EVICTED if pod.disruption == EVICTED else SOMEBODY_DELETED
         if one.move.accepted is None:
-            one.move.accepted = max(at, one.move.asked)  # it may have been seen before, and be looked at only now
+            one.move.accepted = max(at, one.move.asked)  # it may have been seen before it was asked for
 
-    def _succeeds(self, at: float, one: _Slice, pod: PodState) -> None:
-        """A pod takes over from the one that left."""
-        if one.move is not None and one.move.accepted is None and not (one.pod and one.pod.leaving):
-            return  # the move was only asked for: this is a second pod
-        one.since, one.pending = at, False
-        one.pod = pod
-        self._arrives(at, one, pod)
+    def _ends(self, at: float, one: _Slice, pod: PodState) -> None:
+        """The pod of a slice ended without being moved; its owner, if it has one, makes another."""
+        one.pod = replace(pod, leaving=True)
+        self._died(at, pod)
+        if one.move is not None and one.move.accepted is None:
+            one.move.done, one.move.failed = at, f"the pod of {one.name} ended before it was moved"
+            one.move = None
 
     def _arrives(self, at: float, one: _Slice, pod: PodState) -> None:
         move = one.move
