@@ -73,7 +73,7 @@ def test_a_regulator_burns_what_its_pod_is_for() -> None:
     for spec in SPECS.values():
         settings = environment(spec)
         assert settings["LOADBAND_SCOPE"] == "cpuset"
-        assert settings["LOADBAND_CONTROL_LISTEN"] == f"0.0.0.0:{CONTROL_PORT}"
+        assert settings["LOADBAND_CONTROL_LISTEN"] == f"[::]:{CONTROL_PORT}", "pods may have IPv4, IPv6 or both"
         assert settings["LOADBAND_CONTROL_TOKEN"] == MAKINGS.token
 
 
