@@ -11,14 +11,13 @@ from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
+from plans import plan
 
 from loadband.rebalance.events import (
     Disturbance,
     Event,
-    Expectation,
     Move,
     MoveState,
-    Plan,
     Sample,
     Slice,
     Subject,
@@ -32,20 +31,7 @@ pytestmark = [
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two CPUs are needed, one for each host"),
 ]
 
-PLAN = Plan(
-    scenario="x",
-    expect=Expectation.BALANCE,
-    alert="Hot",
-    hot_hosts=("a",),
-    hot=0.75,
-    theta=0.2,
-    hold=3,
-    settle=3,
-    return_within=20,
-    window=2,
-    sample_interval=0.5,
-    watch=30,
-)
+PLAN = plan(window=2, sample_interval=0.5)
 NEAR = 0.05
 """Of a host's utilization, with a noisy machine in mind."""
 

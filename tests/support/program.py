@@ -14,7 +14,18 @@ from pathlib import Path
 
 from loadband.rebalance.programs import environment, free_port
 
-__all__ = ["LOADBAND", "cpu_seconds", "environment", "free_port", "get", "metric", "run", "running", "wait_until"]
+__all__ = [
+    "LOADBAND",
+    "cpu_seconds",
+    "environment",
+    "free_port",
+    "get",
+    "metric",
+    "processes",
+    "run",
+    "running",
+    "wait_until",
+]
 
 LOADBAND = str(Path(sys.executable).with_name("loadband"))
 
@@ -82,3 +93,15 @@ def cpu_seconds(pid: int) -> float:
     """CPU time that a process has used, all its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def processes(badge: str) -> list[str]:
+    """Command lines of all whose environment holds the badge."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if badge in (path / "environ").read_text(errors="replace"):
+                found.append((path / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            pass  # it has ended, or isn't ours
+    return found

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from exporters import Exporter, exporting
+from plans import plan
 from simulated import Clocks, Machine, Memory
 
 from loadband.rebalance import alertmanager, prometheus
@@ -22,10 +23,8 @@ from loadband.rebalance.events import (
     AlertState,
     Disturbance,
     EndReason,
-    Expectation,
     Move,
     MoveState,
-    Plan,
     Recording,
     Trouble,
 )
@@ -45,12 +44,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 FASTER = 60.0
-PLAN = Plan(
-    scenario="hot-host",
-    expect=Expectation.BALANCE,
+PLAN = plan(
     alert="LoadbandHostHot",
-    hot_hosts=("a",),
-    hot=0.75,
     theta=0.3,
     hold=2,
     settle=1,

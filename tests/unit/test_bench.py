@@ -1,13 +1,11 @@
-"""The benchmark: its numbers on recorded marks, its table and pictures, and one small run of the real thing."""
+"""The benchmark: its numbers on recorded marks, its table and its pictures."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,19 +14,18 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from program import cpu_seconds, wait_until
+from program import processes, wait_until
 from rich.console import Console
 
 from bench import __main__ as command_line
 from bench import machine, recording, report
 from bench.groups import CannotError, limited
-from bench.helpers import Helper
 from bench.machine import Busy
 from bench.meter import Mark
 from bench.recording import Recording, Usage
 from bench.results import Results, Run
-from bench.scenes import EDGE, LEAD, SCENES, Act, Row
-from bench.stage import play, task_of
+from bench.scenes import EDGE, SCENES, Row
+from bench.stage import task_of
 from bench.tools import TOOLS, Task
 from bench.tracks import DAY, SINE, STEPS, Track
 from loadband.playback import ProfileFile
@@ -309,68 +306,6 @@ def test_a_group_holds_what_runs_in_it_and_is_gone_afterwards() -> None:
     assert not any(directory.exists() for directory in group.directories)
 
 
-@pytest.mark.cpu
-def test_the_neighbour_takes_its_share() -> None:
-    with Helper("burn", "0.6") as neighbour:
-        assert cpu_seconds(neighbour.pid) < 1
-        neighbour.go()
-        wait_until(lambda: cpu_seconds(neighbour.pid) > 0.5)
-        began, before = time.monotonic(), cpu_seconds(neighbour.pid)
-        wait_until(lambda: cpu_seconds(neighbour.pid) > before + 1.8)
-        took = time.monotonic() - began
-        assert json.loads(neighbour.leave()) == []
-    assert 1.8 / took == pytest.approx(0.6, abs=0.1)
-
-
-def bench(out: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench", "--anyway", "--out", str(out), *arguments],
-        env=os.environ | environment,
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-@pytest.mark.cpu
-def test_a_small_run_measures_and_shows(tmp_path: Path) -> None:
-    process = bench(tmp_path, "--scenes", "steady", "--tools", "loadband", "--seconds", "2")
-    said, _ = process.communicate(timeout=90)
-    assert process.returncode == 0, said
-    run = Results.load(tmp_path / "results.json").runs["steady", "loadband"]
-    print(said)
-    assert run.numbers["error"] <= 2.5
-    assert run.numbers["memory"] <= 60
-    assert run.curve[-1][0] == pytest.approx(LEAD + 2, abs=0.5)
-    ET.parse(tmp_path / "steady.svg")
-    assert "mean abs. error" in (tmp_path / "README.md").read_text()
-
-
-@pytest.mark.cpu
-def test_a_quarter_of_a_sine_is_tracked() -> None:
-    scene = replace(SCENE["sine"], acts=(Act("start", 3.0), Act("from", 15.0)))
-    tracked = play(scene, TOOL["loadband"], 0, lambda _: None)
-    error, correlation = recording.mean_error("from", "until")(tracked), recording.correlates("from", "until")(tracked)
-    print(f"mean abs. error {error:.2f} pp, correlation {correlation:.4f}")
-    # Goals: 0.75 pp and 0.99, of a whole one.
-    assert error <= 2.25
-    assert correlation >= 0.97
-
-
-def processes(badge: str) -> list[str]:
-    """Command lines of all whose environment holds the badge."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if badge in (path / "environ").read_text(errors="replace"):
-                found.append((path / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            pass  # it has ended, or isn't ours
-    return found
-
-
 SLEEPER = """
 import sys
 from bench import __main__ as command_line
@@ -401,17 +336,3 @@ def test_asked_to_end_it_leaves_no_process(tmp_path: Path, number: signal.Signal
     assert "Interrupted" in said
     assert processes(badge) == []
     assert not list(tmp_path.glob("loadband-bench-*"))
-
-
-@pytest.mark.cpu
-def test_after_ctrl_c_no_process_of_a_scene_with_a_neighbour_is_left(tmp_path: Path) -> None:
-    badge = uuid.uuid4().hex
-    process = bench(tmp_path, "--scenes", "neighbour", "--tools", "loadband", BENCH_BADGE=badge)
-    try:
-        wait_until(lambda: len(processes(badge)) == 3, 30, "bench, neighbour and loadband")
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=20)
-    finally:
-        process.kill()
-    assert process.returncode == 130, said
-    assert processes(badge) == []

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import broken_movers as movers
 import pytest
+from plans import plan
 from simulated import Clocks, Idler, Machine, Memory, Watcher
 
 from loadband.rebalance.events import Disturbance, EndReason, Expectation, Part, Plan, Recording, Trouble
@@ -15,21 +16,7 @@ from loadband.rebalance.rebalancers.none import Nobody
 from loadband.rebalance.run import Cast, Change, Conductor, Put, Script
 from loadband.rebalance.verdict import Outcome, Verdict, judge
 
-PLAN = Plan(
-    scenario="hot-host",
-    expect=Expectation.BALANCE,
-    alert="Hot",
-    hot_hosts=("a",),
-    hot=0.75,
-    theta=0.2,
-    hold=4,
-    settle=2,
-    return_within=20,
-    window=2,
-    sample_interval=1,
-    watch=40,
-    limits={"time_to_balance": "<= 16s", "thrash": "== 0"},
-)
+PLAN = plan(hold=4, settle=2, window=2, watch=40, limits={"time_to_balance": "<= 16s", "thrash": "== 0"})
 SCRIPT = Script(
     plan=PLAN,
     slices=[Put("a-1", "a", 0.2), Put("a-2", "a", 0.2), Put("b-1", "b", 0.2), Put("b-2", "b", 0.2)],

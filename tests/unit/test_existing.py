@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from exporters import Exporter, exporting
+from plans import plan
 from simulated import Clocks, Machine
 
 from loadband.exits import Exit
@@ -24,7 +25,7 @@ from loadband.rebalance import alertmanager, prometheus
 from loadband.rebalance.access import Access
 from loadband.rebalance.api import Endpoint
 from loadband.rebalance.cli import main
-from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Expectation, Plan, Timing, Trouble
+from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Plan, Timing, Trouble
 from loadband.rebalance.existing import Existing
 from loadband.rebalance.health import HEALTH, POLL
 from loadband.rebalance.programs import wait_for
@@ -33,20 +34,7 @@ from loadband.rebalance.run import MonitoringError
 from loadband.rebalance.session import PLATFORMS
 
 FASTER = 60.0
-PLAN = Plan(
-    scenario="x",
-    expect=Expectation.BALANCE,
-    alert="LoadbandHostHot",
-    hot_hosts=("a",),
-    hot=0.75,
-    theta=0.2,
-    hold=3,
-    settle=3,
-    return_within=20,
-    window=2,
-    sample_interval=0.25,
-    watch=30,
-)
+PLAN = plan(alert="LoadbandHostHot", window=2, sample_interval=0.25)
 TOKEN = "a-token-that-nobody-may-see"
 
 

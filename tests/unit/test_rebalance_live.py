@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from plans import plan
 from rich.console import Console
 from simulated import EPOCH
 
@@ -13,33 +14,18 @@ from loadband.rebalance.events import (
     End,
     EndReason,
     Event,
-    Expectation,
     Host,
     Move,
     MoveState,
     Phase,
     PhaseName,
-    Plan,
     Sample,
     Subject,
     Trouble,
 )
 from loadband.rebalance.live import Lines, Scene, watching
 
-PLAN = Plan(
-    scenario="hot-host",
-    expect=Expectation.BALANCE,
-    alert="Hot",
-    hot_hosts=("a",),
-    hot=0.75,
-    theta=0.2,
-    hold=3,
-    settle=3,
-    return_within=20,
-    window=4,
-    sample_interval=1,
-    watch=30,
-)
+PLAN = plan()
 
 
 def move(at: float, name: str, state: MoveState, destination: str | None = "b") -> Move:

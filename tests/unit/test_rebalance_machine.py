@@ -14,27 +14,15 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import plan
 
-from loadband.rebalance.events import Disturbance, Expectation, Plan, Trouble
+from loadband.rebalance.events import Disturbance, Trouble
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.platforms.foreign import Ledger, Stranger, Strangers
 from loadband.rebalance.platforms.history import History
 from loadband.rebalance.platforms.machine import BusyTime, affinity, confine, cpu_time, divide
 
-PLAN = Plan(
-    scenario="x",
-    expect=Expectation.BALANCE,
-    alert="Hot",
-    hot_hosts=("a",),
-    hot=0.75,
-    theta=0.2,
-    hold=3,
-    settle=3,
-    return_within=20,
-    window=4,
-    sample_interval=1,
-    watch=30,
-)
+PLAN = plan()
 
 
 @pytest.mark.parametrize(

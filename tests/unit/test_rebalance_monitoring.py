@@ -14,8 +14,9 @@ import httpx
 import psutil
 import pytest
 from exporters import Exporter, exporting
+from plans import plan
 
-from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Expectation, Plan, Trouble
+from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Trouble
 from loadband.rebalance.health import HEALTH
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Target
@@ -27,20 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 FASTER = 60.0
-PLAN = Plan(
-    scenario="x",
-    expect=Expectation.BALANCE,
-    alert="LoadbandHostHot",
-    hot_hosts=("a",),
-    hot=0.6,
-    theta=0.2,
-    hold=3,
-    settle=3,
-    return_within=20,
-    window=2,
-    sample_interval=0.25,
-    watch=30,
-)
+PLAN = plan(alert="LoadbandHostHot", hot=0.6, window=2, sample_interval=0.25)
 
 
 class Stage:

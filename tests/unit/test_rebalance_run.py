@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
+from plans import plan
 from simulated import EPOCH, HOLD, Clocks, Idler, Machine, Memory, Watcher
 
 from loadband.rebalance.events import (
@@ -15,13 +16,11 @@ from loadband.rebalance.events import (
     End,
     EndReason,
     Event,
-    Expectation,
     Move,
     MoveState,
     Part,
     Phase,
     PhaseName,
-    Plan,
     Sample,
     Slice,
     Trouble,
@@ -30,20 +29,7 @@ from loadband.rebalance.platforms import MoveRefusedError, PlatformError
 from loadband.rebalance.rebalancers import Context, RebalancerError
 from loadband.rebalance.run import READY_SECONDS, TICK, Cast, Change, Conductor, Put, Result, Script
 
-PLAN = Plan(
-    scenario="hot-host",
-    expect=Expectation.BALANCE,
-    alert="Hot",
-    hot_hosts=("a",),
-    hot=0.75,
-    theta=0.2,
-    hold=3,
-    settle=3,
-    return_within=20,
-    window=4,
-    sample_interval=1,
-    watch=30,
-)
+PLAN = plan()
 SCRIPT = Script(
     plan=PLAN,
     slices=[Put("a-1", "a", 0.3), Put("a-2", "a", 0.2), Put("b-1", "b", 0.3)],
