@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from program import wait_until
 
 from loadband.rebalance.events import Part, Real, Trigger, Trouble
 from loadband.rebalance.platforms import HostView, MoveRefusedError, SliceView, View
+from loadband.rebalance.platforms.machine import cpu_time
 from loadband.rebalance.rebalancers import Context, RebalancerError, hbal
 from loadband.rebalance.rebalancers.planner import LONGEST, AnswerError, Planner, checked, read_answer, state_text
 
@@ -25,6 +26,22 @@ VIEW = View(
     (HostView("host-a", 1.0, 0.9), HostView("host-b", 1.0, 0.3)),
     tuple(SliceView(f"slice-{i}", "host-a" if i < 3 else "host-b", 0.3) for i in range(4)),
 )
+
+
+@pytest.fixture(autouse=True)
+def _stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stop every planner at the end: its last program is a zombie until then."""
+    started: list[Planner] = []
+    start = Planner.start
+
+    def remember(made: Planner, context: Context) -> None:
+        started.append(made)
+        start(made, context)
+
+    monkeypatch.setattr(Planner, "start", remember)
+    yield
+    for made in started:
+        made.stop()
 
 
 class Bench:
@@ -83,6 +100,25 @@ def test_it_is_asked_with_the_state_and_its_moves_are_made_one_after_the_other()
     made.step(0.3)
     assert [move[0] for move in bench.moves] == ["slice-0", "slice-1"]
     assert made.health(1.0) is None
+
+
+def test_what_it_burns_is_counted_as_the_runs_own_to_the_end() -> None:
+    watched: list[Mapping[str, int]] = []
+    made = Planner(Part(name="test", interval=5.0), [sys.executable, "-c", f"sum(range(2_000_000)); {answer()}"])
+    made.start(Context(run="r", plan=PLAN, actuator=Bench(), prometheus=None, watch=watched.append))
+    answered(made, 0.0)
+    (pid,) = (program["test"] for program in watched)
+    used = cpu_time(pid)
+    assert used > 0.01
+    made.step(4.0)
+    assert cpu_time(pid) == used, "it has ended, and its clock can still be read"
+    answered(made, 5.0)
+    with pytest.raises(OSError, match="argument"):
+        cpu_time(pid)
+    assert [list(program) for program in watched] == [["test"], ["test"]]
+    made.stop()
+    with pytest.raises(OSError, match="argument"):
+        cpu_time(watched[1]["test"])
 
 
 def test_it_is_asked_again_only_after_its_interval() -> None:

@@ -162,6 +162,9 @@ def test_the_recording_begins_with_what_was_real_and_asked() -> None:
         "simulated monitoring",
     )
     assert stage.machine.watched == {"prometheus": 4711}
+    assert stage.rebalancer.context
+    stage.rebalancer.context.watch({"planner": 4712})
+    assert stage.machine.watched == {"planner": 4712}, "a rebalancer's programs are the run's own"
     assert stage.watcher.targets == stage.machine.targets()
 
 

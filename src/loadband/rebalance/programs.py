@@ -164,6 +164,17 @@ class Program:
         return code
 
     @property
+    def outcome(self) -> int | None:
+        """As `code`, but its process stays as a zombie, so that its CPU clock can still be read: until `stop`."""
+        if self._process.returncode is not None:
+            return self._process.returncode
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        self._sweep()
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    @property
     def ended(self) -> str:
         """How it ended, with its last words; empty while it runs."""
         code = self.code

@@ -375,7 +375,9 @@ class Conductor:
             platform.make(put.name, put.host, put.cpus, movable=put.movable)
         self._until_ready()
         self._undos.push("the rebalancer", self._rebalancer.stop)
-        self._rebalancer.start(Context(run=run, plan=script.plan, actuator=platform, prometheus=self._monitoring.url))
+        self._rebalancer.start(
+            Context(run=run, plan=script.plan, actuator=platform, prometheus=self._monitoring.url, watch=platform.watch)
+        )
         self._begin()
         self._rebalancing = True
 

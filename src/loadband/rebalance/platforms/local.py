@@ -98,6 +98,8 @@ class _Program:
     """CPU-seconds, as last read."""
     counted: float = 0.0
     """Of these, those that are counted as its host's already."""
+    base: float = 0.0
+    """CPU-seconds of processes of that name that were watched before."""
 
 
 class Local:
@@ -183,7 +185,12 @@ class Local:
                 confine(pid, self._own_cpus)
             # Our children were born on these CPUs: all that they have used, they have used there.
             before = _cpu_time(pid, 0.0) if pid == os.getpid() else 0.0
-            self._programs[name] = _Program(pid, self._own_host, before, before)
+            if (earlier := self._programs.get(name)) is None:
+                self._programs[name] = _Program(pid, self._own_host, before, before)
+            else:
+                # A program that is started again and again, as a planner is: its counter goes on.
+                used, counted = earlier.used, earlier.counted
+                self._programs[name] = _Program(pid, self._own_host, used, counted, base=used)
 
     # Slices
 
@@ -398,7 +405,7 @@ class Local:
             for one in (*self._slices.values(), *self._ending):
                 one.used = one.regulator.used()
             for program in self._programs.values():
-                program.used = _cpu_time(program.pid, program.used)
+                program.used = program.base + _cpu_time(program.pid, program.used - program.base)
             now, busy = self._busy.read()
             if now - began < AT_ONCE:
                 break

@@ -6,7 +6,7 @@ A rebalancer that runs on its own (a pod, a daemon) ignores both, and is only st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ class Context:
     """Shows hosts and slices, and moves the slices of this run."""
     prometheus: str | None
     """Its URL, for those that query it; None without monitoring."""
+    watch: Callable[[Mapping[str, int]], None] = lambda _: None
+    """As `Platform.watch`: counts what programs of the rebalancer burn as the run's own."""
 
 
 class Rebalancer(Protocol):

@@ -104,6 +104,8 @@ class Planner:
         self._interval = part.interval or 0.0
         self._context: Context | None = None
         self._question: _Question | None = None
+        self._over: _Question | None = None
+        """The one before. It stays a zombie until the next one begins: all that it burned can still be counted."""
         self._asked = -float("inf")
         self._planned: deque[Planned] = deque()
         self._trouble = ""
@@ -138,18 +140,29 @@ class Planner:
             self._move(self._context, self._planned.popleft())
         elif now >= self._asked + self._interval and all(host.utilization is not None for host in view.hosts):
             self._asked = now
+            self._forget()
             try:
                 self._question = _Question(self._command, state_text(view, self._context.plan.hot), now)
             except (OSError, ProgramError) as error:
                 self._trouble = str(error)
+                return
+            self._context.watch({self._part.name: self._question.program.pid})
+
+    def _forget(self) -> None:
+        """Let go of the question before."""
+        if self._over is not None:
+            self._over.close()
+            self._over = None
 
     def _hear(self, question: _Question, now: float) -> None:
         """Take the answer if there is one; give up a program that takes too long."""
-        code = question.program.code
+        code = question.program.outcome
         if code is None and now < question.at + LONGEST:
             return
-        self._question = None
-        said, complained = question.close()
+        self._question, self._over = None, question
+        if code is None:
+            question.program.stop(0.0)
+        said, complained = question.answer()
         if code == 0:
             try:
                 self._planned.extend(read_answer(said))
@@ -177,6 +190,7 @@ class Planner:
         """See `Rebalancer`."""
         self._context = None
         self._planned.clear()
+        self._forget()
         if self._question is not None:
             self._question.close()
             self._question = None
@@ -199,11 +213,14 @@ class _Question:
             self.program = Program(command, self._complained, stdin=told, stdout=self._said)
             self._folder = stack.pop_all()
 
-    def close(self) -> tuple[str, str]:
-        """End it if it runs; gives what it wrote to standard output and standard error."""
-        self.program.stop(0.0)
+    def answer(self) -> tuple[str, str]:
+        """What it wrote to standard output and to standard error until now."""
+        return self._said.read_text(errors="replace"), self._complained.read_text(errors="replace")
+
+    def close(self) -> None:
+        """End it if it runs, and remove its files."""
         with self._folder:
-            return self._said.read_text(errors="replace"), self._complained.read_text(errors="replace")
+            self.program.stop(0.0)
 
 
 def checked(command: Sequence[str]) -> list[str]:
