@@ -35,7 +35,7 @@ from loadband.rebalance.report.evaluation import evaluate
 from loadband.rebalance.report.result import Repeat
 from loadband.rebalance.run import MonitoringError, Result
 from loadband.rebalance.scenario import Scenario
-from loadband.rebalance.session import Cluster, Session, SessionError
+from loadband.rebalance.session import Session, SessionError
 from loadband.rebalance.verdict import Outcome
 
 T = TypeVar("T")
@@ -115,7 +115,6 @@ def match(row: Row, scenario: Scenario, repeats: int, out: Path) -> Match:
         scenario=scenario,
         platform="local",
         rebalancer=row.rebalancer,
-        cluster=Cluster(namespace=""),
         planner=row.planner,
         repeats=repeats,
         seed=scenario.seed,

@@ -90,6 +90,7 @@ def _extra(command: str, words: list[str], ending: Ending) -> int:
             return completion.main(words)
         from loadband.rebalance import cli as rebalance  # noqa: PLC0415 - likewise
 
+        ending.seconds = UNDO_SECONDS
         return rebalance.main(words, ending.wait)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "loadband":
@@ -98,6 +99,8 @@ def _extra(command: str, words: list[str], ending: Ending) -> int:
         return Exit.BAD_INPUT
 
 
+UNDO_SECONDS = 60
+"""How long the end of a rebalance run may take: what it made in a cluster has to be gone first."""
 _Played = tuple[ProfileFile, Profile] | None
 
 

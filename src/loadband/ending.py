@@ -22,7 +22,7 @@ LEAVE_VIEW = b"\x1b[?25h\x1b[?1049l"
 """Restores a terminal's cursor and first screen, as the live view does when it ends."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 END_SECONDS = 5
-"""How long the end may take after the first signal; if it takes longer, something hangs for ever."""
+"""How long the end may take after the first signal, unless somebody needs longer: after that, something hangs."""
 _STDOUT = 1
 SAY_SECONDS = 1.0
 """How long a message about a failure may take: perhaps nobody reads it."""
@@ -47,6 +47,8 @@ class Ending:
         """Whether the reason is a failure."""
         self.reader_left = False
         """Whether the reason is that nobody reads standard output any more."""
+        self.seconds = END_SECONDS
+        """How long the end may take after the first signal, whole seconds."""
         self.rereads = False
         """Whether SIGHUP asks to read the configuration again, unless a terminal has hung up."""
         self.rereads_asked = 0
@@ -101,7 +103,7 @@ class Ending:
         if self.signal:
             _exit(128 + number)
         self.signal = number
-        signal.alarm(END_SECONDS)
+        signal.alarm(self.seconds)
         self.ask()
 
     def _on_failure(self, failure: threading.ExceptHookArgs) -> None:

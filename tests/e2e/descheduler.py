@@ -61,12 +61,20 @@ class Descheduler:
 
 
 @contextmanager
-def descheduler(cluster: Cluster, space: str, server: Prometheus, low: int, high: int) -> Iterator[Descheduler]:
-    """Start it in a namespace, with other thresholds, percent; it is gone afterwards."""
+def descheduler(
+    cluster: Cluster, space: str, server: Prometheus, low: int, high: int, *, single: bool = False
+) -> Iterator[Descheduler]:
+    """Start it in a namespace, with other thresholds, percent; it is gone afterwards.
+
+    With `single` it also evicts pods whose owner has only one.
+    """
     nodes = cluster.api.items("/api/v1/nodes")
     if not any(IMAGE in image["names"] for node in nodes for image in node["status"]["images"]):
         pytest.skip(f"no node has the image {IMAGE}")
     policy, arguments = _policy()
+    if single:
+        (evictor,) = (one["args"] for one in policy["profiles"][0]["pluginConfig"] if one["name"] == "DefaultEvictor")
+        del evictor["minReplicas"]
     policy["metricsProviders"][0]["prometheus"]["url"] = server.url
     arguments |= {"thresholds": {"MetricResource": low}, "targetThresholds": {"MetricResource": high}}
     path = f"/api/v1/namespaces/{space}/pods/{NAME}"
@@ -126,7 +134,7 @@ def _pod(space: str, policy: Object) -> list[Object]:
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": NAME, "namespace": space},
+            "metadata": {"name": NAME, "namespace": space, "labels": {"app.kubernetes.io/name": NAME}},
             "spec": {
                 "serviceAccountName": NAME,
                 "terminationGracePeriodSeconds": 1,

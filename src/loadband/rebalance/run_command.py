@@ -27,7 +27,15 @@ from loadband.rebalance.platforms import Platform, PlatformError
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.rebalancers import RebalancerError
 from loadband.rebalance.run import MonitoringError, Result
-from loadband.rebalance.session import PLATFORMS, REBALANCERS, Cluster, Session, SessionError, perform
+from loadband.rebalance.session import (
+    DESCHEDULER,
+    PLATFORMS,
+    REBALANCERS,
+    Cluster,
+    Session,
+    SessionError,
+    perform,
+)
 from loadband.sources import SettingsError
 
 MOST_REPEATS = 100
@@ -91,6 +99,12 @@ def run_parser() -> ArgumentParser:
     )
     cluster.add_argument("--image", metavar="IMAGE", default="", help="Of loadband, as the nodes have or pull it.")
     cluster.add_argument(
+        "--descheduler",
+        metavar="NAMESPACE/SELECTOR",
+        default=DESCHEDULER,
+        help=f"With --rebalancer descheduler: its pods; default: {DESCHEDULER}.",
+    )
+    cluster.add_argument(
         "--node-cpus", metavar="N", type=_cpus, help="What a pod may use of a node; default: what the node says."
     )
     access.add_options(parser, "Default: the run starts its own servers.")
@@ -135,7 +149,13 @@ def _session(asked: argparse.Namespace) -> Session:
         platform=asked.platform,
         rebalancer=rebalancer,
         planner=asked.planner,
-        cluster=Cluster(namespace=asked.namespace, nodes=asked.nodes, image=asked.image, node_cpus=asked.node_cpus),
+        cluster=Cluster(
+            namespace=asked.namespace,
+            nodes=asked.nodes,
+            image=asked.image,
+            node_cpus=asked.node_cpus,
+            descheduler=asked.descheduler,
+        ),
         repeats=asked.repeats or scenario.repeats,
         seed=scenario.seed if asked.seed is None else asked.seed,
         out=asked.out or Path(f"{scenario.name}-{rebalancer}-{stamp}"),

@@ -105,6 +105,8 @@ class Scenario:
     faster: float
     """By how much the shipped rules and configurations are shortened."""
     sample: float
+    foreign: float
+    """What others may burn of a host, a ratio."""
     fail_moves: int
     """How many moves the platform lets fail before the first one succeeds."""
     repeats: int
@@ -127,6 +129,7 @@ class Scenario:
             sample_interval=self.sample,
             watch=self.watch,
             limits=self.limits,
+            most_foreign=self.foreign,
         )
 
 

@@ -120,6 +120,7 @@ TOP = (
         "How many times shorter the durations of the shipped rules and configurations are.",
     ),
     _key("sample", Number(TIME, "100ms", "1m"), "500ms", "From one sample of a host to the next."),
+    _key("foreign", _SIZE, "5%", "What others may burn of a host, mean over the window; above that a run is INVALID."),
     _key("fail_moves", Number(_COUNT, "0", "100", whole=True), 0, "How many moves fail before the first one succeeds."),
     _key("repeats", Number(_COUNT, "1", "100", whole=True), 1, "How often the scenario is run."),
     _key(

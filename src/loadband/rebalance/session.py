@@ -18,9 +18,11 @@ from loadband.rebalance.existing import Existing
 from loadband.rebalance.live import watching
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Platform, PlatformError
+from loadband.rebalance.platforms.kubernetes.cluster import Api
 from loadband.rebalance.platforms.kubernetes.manifests import Where
 from loadband.rebalance.platforms.local import Local
 from loadband.rebalance.rebalancers import Rebalancer, RebalancerError, hbal
+from loadband.rebalance.rebalancers.descheduler import Descheduler
 from loadband.rebalance.rebalancers.mover import Mover
 from loadband.rebalance.rebalancers.none import Nobody
 from loadband.rebalance.rebalancers.planner import Planner, checked
@@ -36,11 +38,15 @@ hosts' utilization is averaged would move before anybody could tell that a host 
 """
 
 
+DESCHEDULER = "kube-system/app.kubernetes.io/name=descheduler"
+"""Where its own chart puts it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """Which nodes of a Kubernetes are used, and how."""
 
-    namespace: str
+    namespace: str = "loadband"
     """Where the slices are made; it must be there."""
     nodes: str = ""
     """A label selector; empty: all that take pods."""
@@ -48,12 +54,12 @@ class Cluster:
     """Of the regulators."""
     node_cpus: float | None = None
     """Of each node; None: what the node says."""
-    descheduler: str = "kube-system/app.kubernetes.io/name=descheduler"
+    descheduler: str = DESCHEDULER
     """Its pods: namespace/label selector."""
 
 
 Platforms = Mapping[str, Callable[[Scenario, Cluster], Platform]]
-Rebalancers = Mapping[str, Callable[[Sequence[str]], Rebalancer]]
+Rebalancers = Mapping[str, Callable[[Sequence[str], Cluster], Rebalancer]]
 
 
 def _local(scenario: Scenario, _: Cluster) -> Platform:
@@ -61,22 +67,38 @@ def _local(scenario: Scenario, _: Cluster) -> Platform:
 
 
 def _kubernetes(scenario: Scenario, cluster: Cluster) -> Platform:
-    try:
-        from loadband.rebalance.platforms.kubernetes.api import connect  # noqa: PLC0415 - an extra of its own
-    except ImportError as error:
-        raise PlatformError(f"the platform kubernetes needs: pip install 'loadband[kubernetes]' ({error})") from error
-    from loadband.rebalance.platforms.kubernetes.platform import Kubernetes  # noqa: PLC0415 - see above
-
     if not cluster.image:
         raise PlatformError("the platform kubernetes needs --image: the image of loadband that the nodes have or pull")
     if scenario.fail_moves:
         raise PlatformError(f"the platform kubernetes can't let moves fail, as {scenario.name} wants: fail_moves")
+    api = _connect(cluster)
+    from loadband.rebalance.platforms.kubernetes.platform import Kubernetes  # noqa: PLC0415 - only where it is asked for
+
     where = Where(namespace=cluster.namespace, nodes=cluster.nodes, image=cluster.image, cpus=cluster.node_cpus)
     seconds = scenario.baseline + scenario.watch + scenario.recovery
-    return Kubernetes(connect(cluster.namespace), where, scenario.plan(), count=len(scenario.hosts), seconds=seconds)
+    return Kubernetes(api, where, scenario.plan(), count=len(scenario.hosts), seconds=seconds)
 
 
-def _planner(command: Sequence[str]) -> Rebalancer:
+def _connect(cluster: Cluster) -> Api:
+    try:
+        from loadband.rebalance.platforms.kubernetes.api import connect  # noqa: PLC0415 - an extra of its own
+    except ImportError as error:
+        raise PlatformError(f"Kubernetes needs an extra: pip install 'loadband[kubernetes]' ({error})") from error
+    return connect(cluster.namespace)
+
+
+def _descheduler(_: Sequence[str], cluster: Cluster) -> Rebalancer:
+    namespace, sign, labels = cluster.descheduler.partition("/")
+    if not (namespace and sign and labels):
+        raise RebalancerError(f"--descheduler {cluster.descheduler!r}: must be NAMESPACE/SELECTOR")
+    try:
+        api = _connect(cluster)
+    except PlatformError as error:
+        raise RebalancerError(str(error)) from error
+    return Descheduler(lambda: api.workload(namespace, labels), cluster.descheduler)
+
+
+def _planner(command: Sequence[str], _: Cluster) -> Rebalancer:
     if not command:
         raise RebalancerError('the rebalancer planner needs --planner "PROGRAM ARGUMENTS"')
     settings = {"command": " ".join(command)}
@@ -86,10 +108,11 @@ def _planner(command: Sequence[str]) -> Rebalancer:
 
 PLATFORMS: Platforms = {"local": _local, "kubernetes": _kubernetes}
 REBALANCERS: Rebalancers = {
-    "mover": lambda _: Mover(),
-    "none": lambda _: Nobody(),
+    "mover": lambda *_: Mover(),
+    "none": lambda *_: Nobody(),
     "planner": _planner,
-    "hbal": lambda _: hbal.planner(PLANNER_INTERVAL),
+    "hbal": lambda *_: hbal.planner(PLANNER_INTERVAL),
+    "descheduler": _descheduler,
 }
 
 
@@ -107,7 +130,7 @@ class Session:
     scenario: Scenario
     platform: str
     rebalancer: str
-    cluster: Cluster
+    cluster: Cluster = Cluster()
     """Of the platform *kubernetes*."""
     planner: Sequence[str] = ()
     """The command of the rebalancer *planner*."""
@@ -132,7 +155,7 @@ class Session:
         Raises:
             RebalancerError: it can't be had.
         """
-        return REBALANCERS[self.rebalancer](self.planner)
+        return REBALANCERS[self.rebalancer](self.planner, self.cluster)
 
     def new_monitoring(self, folder: Path, hosts: Sequence[str], plan: Plan) -> Monitoring:
         """A Prometheus and an Alertmanager, not started.

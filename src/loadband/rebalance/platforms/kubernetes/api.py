@@ -18,13 +18,20 @@ from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from lightkube.resources.apps_v1 import ReplicaSet
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import Node, Pod
+from lightkube.resources.core_v1 import ConfigMap, Node, Pod
 from lightkube.types import CascadeType, PatchType
 
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.platforms.kubernetes.cluster import Api, RefusedError, Seen
 from loadband.rebalance.platforms.kubernetes.manifests import RUN_LABEL, Manifest
-from loadband.rebalance.platforms.kubernetes.states import NodeState, eviction_of, node_of, pod_of
+from loadband.rebalance.platforms.kubernetes.states import (
+    NodeState,
+    Workload,
+    eviction_of,
+    node_of,
+    pod_of,
+    workload_of,
+)
 
 MANAGER = "loadband-rebalance"
 """The field manager, as the API server remembers who changed what."""
@@ -117,6 +124,14 @@ class Server:
     def _names(self, kind: type[Job | Pod | ReplicaSet], run: str) -> Sequence[str]:
         objects: Iterable[Any] = self._client.list(kind, labels={RUN_LABEL: run})
         return [str(one.to_dict()["metadata"]["name"]) for one in objects]
+
+    def workload(self, namespace: str, labels: str) -> Workload:
+        """See `Api`."""
+        selector = _selector(labels)
+        pods = _asked(lambda: list(self._client.list(Pod, namespace=namespace, labels=selector)))
+        maps = _asked(lambda: list(self._client.list(ConfigMap, namespace=namespace))) if pods else []
+        configuration = {one["metadata"]["name"]: one for one in (each.to_dict() for each in maps)}
+        return workload_of([one.to_dict() for one in pods], configuration)
 
     # Watches
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from loadband.rebalance.platforms.kubernetes.manifests import Manifest
-from loadband.rebalance.platforms.kubernetes.states import Eviction, NodeState, PodState
+from loadband.rebalance.platforms.kubernetes.states import Eviction, NodeState, PodState, Workload
 
 TOO_MANY = 429
 """The HTTP status of an eviction that a disruption budget doesn't allow now."""
@@ -79,6 +79,10 @@ class Api(Protocol):
 
     def left(self, run: str) -> Sequence[str]:
         """The objects that carry a run's label, as kubectl names them: `pod/x`."""
+        ...
+
+    def workload(self, namespace: str, labels: str) -> Workload:
+        """The program whose pods a label selector names, with the ConfigMaps that it mounts."""
         ...
 
     def follow(self, run: str, nodes: str) -> queue.SimpleQueue[Seen]:

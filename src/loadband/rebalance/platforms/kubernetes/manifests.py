@@ -82,8 +82,10 @@ class Makings:
 
     def labels(self, role: str, name: str = "") -> dict[str, str]:
         """Of a pod."""
-        named = {SLICE_LABEL: name} if name else {}
-        return {RUN_LABEL: self.run, ROLE_LABEL: role, "app.kubernetes.io/name": "loadband-rebalance"} | named
+        # The last two are what the documented discovery of Prometheus looks for, and what tells them from the chart's.
+        found = {RUN_LABEL: self.run, ROLE_LABEL: role, "app.kubernetes.io/part-of": "loadband"}
+        found["app.kubernetes.io/name"] = "loadband-rebalance"
+        return found | ({SLICE_LABEL: name} if name else {})
 
     def deadline(self) -> Manifest:
         """The Job that ends the run if nobody else does: it never has a pod."""

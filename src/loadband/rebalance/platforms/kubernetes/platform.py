@@ -78,6 +78,8 @@ class _Slice:
     movable: bool
     made: float
     """When its first pod was asked for, monotonic."""
+    came: bool = False
+    """Whether it was recorded, as soon as it burns: until then its pod is being made."""
     owned: bool = False
     """Whether its ReplicaSet was asked for."""
     owed: bool = False
@@ -228,7 +230,6 @@ class Kubernetes:
         makings = self._makings
         pod = makings.first(name, host, cpus) if movable else makings.neighbour(name, host, cpus)
         self._begin(lambda: self._api.create(pod))
-        self._tell(self._slices[name])
 
     def ask(self, name: str, cpus: float) -> None:
         """See `Platform`."""
@@ -240,7 +241,8 @@ class Kubernetes:
             patch = effort_patch(cpus)
             self._begin(lambda: self._api.patch_owner(self._makings.name_of(name), patch, strategic=True))
         one.owed = True
-        self._tell(one)
+        if one.came:
+            self._tell(one)
 
     def _tell_pods(self) -> None:
         """Tell pods what is asked of them, as soon as they can hear it.
@@ -273,7 +275,8 @@ class Kubernetes:
         """See `Platform`."""
         if (one := self._slices.pop(name, None)) is None:
             return
-        self._tell(one, present=False)
+        if one.came:
+            self._tell(one, present=False)
         pod = self._book.pod(name)
         self._book.drop(name)
         if one.owned:
@@ -466,6 +469,9 @@ class Kubernetes:
                 self._background.ours(pod.node, reading.uid, counters.own)
                 self._sampled(reading.at, Subject.SLICE, name, pod.node, counters.own)
                 one = self._slices[name]
+                if not one.came:
+                    one.came = True
+                    self._tell(one)
                 one.lately.add(reading.at, counters.own)
                 one.settled = one.settled or _burns_as_asked(one)
                 return

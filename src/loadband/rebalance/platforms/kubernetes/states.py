@@ -6,7 +6,7 @@ Objects are as the API server sends them, in JSON; whatever is missing counts as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from loadband.rebalance.platforms.kubernetes.manifests import SLICE_LABEL
@@ -60,7 +60,49 @@ class Eviction:
     uid: str
     """The pod's."""
     who: str
-    """The controller and its reason, as in `sigs.k8s.io/descheduler: LowNodeUtilization`."""
+    """The controller and its reason, as in `sigs.k8s.io.descheduler: LowNodeUtilization`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A program that runs in the cluster, as its pods say."""
+
+    pods: Sequence[str]
+    """Names of those that are there and weren't told to end, sorted."""
+    ready: bool
+    """Whether one of them is."""
+    image: str = ""
+    arguments: Sequence[str] = ()
+    """Of its first container."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Of the ConfigMaps that it mounts: contents by ConfigMap and name."""
+
+
+def workload_of(pods: Sequence[Object], configuration: Mapping[str, Object]) -> Workload:
+    """A program, from its pods.
+
+    Args:
+        pods: objects.
+        configuration: ConfigMaps by name; those that no pod mounts are left out.
+    """
+    states = {pod["metadata"]["name"]: pod_of(pod) for pod in pods}
+    there = sorted(name for name, state in states.items() if not state.leaving)
+    ready = [pod for pod in pods if states[pod["metadata"]["name"]].ready and pod["metadata"]["name"] in there]
+    first = (ready or list(pods) or [{}])[0]
+    spec = first.get("spec") or {}
+    container = (spec.get("containers") or [{}])[0]
+    mounted = [name for volume in spec.get("volumes") or () if (name := (volume.get("configMap") or {}).get("name"))]
+    return Workload(
+        pods=there,
+        ready=bool(ready),
+        image=container.get("image", ""),
+        arguments=[*(container.get("command") or ()), *(container.get("args") or ())],
+        files={
+            f"{name}/{file}": text
+            for name in mounted
+            for file, text in (configuration.get(name, {}).get("data") or {}).items()
+        },
+    )
 
 
 def node_of(found: Object) -> NodeState:

@@ -1,0 +1,134 @@
+"""The descheduler as it is found in a cluster: described from its own configuration, and watched."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from plans import PLAN
+from program import wait_until
+from simulated import Clocks, Machine
+
+from loadband.rebalance.events import Disturbance, Real, Trigger, Trouble
+from loadband.rebalance.platforms.kubernetes.cluster import RefusedError
+from loadband.rebalance.platforms.kubernetes.states import Workload
+from loadband.rebalance.rebalancers import Context, RebalancerError
+from loadband.rebalance.rebalancers.descheduler import Descheduler, interval, strategies, thresholds
+
+PLACE = "kube-system/app.kubernetes.io/name=descheduler"
+
+
+def policy(*enabled: str) -> str:
+    plugins = {"balance": {"enabled": list(enabled)}, "deschedule": {"enabled": []}}
+    arguments = {"thresholds": {"MetricResource": 40}, "targetThresholds": {"MetricResource": 60}}
+    config = [{"name": "DefaultEvictor"}, {"name": "LowNodeUtilization", "args": arguments}]
+    profile = {"name": "one", "plugins": plugins, "pluginConfig": config}
+    return json.dumps({"kind": "DeschedulerPolicy", "profiles": [profile]})
+
+
+FOUND = Workload(
+    pods=["descheduler-0"],
+    ready=True,
+    image="localhost/descheduler:0.36.0",
+    arguments=["--policy-config-file=/policy/policy.yaml", "--descheduling-interval=1m30s"],
+    files={"descheduler/policy.yaml": policy("LowNodeUtilization", "RemoveDuplicates"), "descheduler/other": "{"},
+)
+CONTEXT = Context(run="1", plan=PLAN, actuator=Machine(Clocks(), ("a", "b")), prometheus=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        (["--descheduling-interval=10s"], 10.0),
+        (["--v=3", "--descheduling-interval", "1h5m"], 3900.0),
+        (["--descheduling-interval=500ms"], 0.5),
+        (["--descheduling-interval=0"], None),
+        (["--descheduling-interval"], None),
+        (["--v=3"], None),
+    ],
+)
+def test_the_interval_is_read_from_its_arguments(arguments: list[str], seconds: float | None) -> None:
+    assert interval(arguments) == seconds
+
+
+def test_strategies_and_thresholds_are_those_of_its_policy() -> None:
+    assert strategies(FOUND) == ["LowNodeUtilization", "RemoveDuplicates"]
+    assert thresholds(FOUND, "LowNodeUtilization")["LowNodeUtilization thresholds"] == "{'MetricResource': 40}"
+    assert thresholds(FOUND, "RemoveDuplicates") == {}
+    assert strategies(replace(FOUND, files={"a": "kind: Other", "b": ": ["})) == []
+
+
+def test_only_strategies_that_look_at_utilization_are_its_actors() -> None:
+    balancer = Descheduler(lambda: FOUND, PLACE)
+    before = balancer.describe()
+    balancer.start(CONTEXT)
+    part = balancer.describe()
+    assert (before.name, before.real, before.trigger) == ("descheduler", Real.REAL, Trigger.LOOK)
+    assert (part.version, part.interval, part.trigger) == ("0.36.0", 90.0, Trigger.LOOK)
+    assert part.actors == ("sigs.k8s.io.descheduler: LowNodeUtilization",)
+    assert part.settings["strategies"] == "LowNodeUtilization, RemoveDuplicates"
+
+
+def _refuse() -> Workload:
+    raise RefusedError(403, "pods is forbidden")
+
+
+@pytest.mark.parametrize(
+    ("find", "said"),
+    [
+        (lambda: Workload(pods=[], ready=False), "there is no such pod"),
+        (lambda: replace(FOUND, ready=False), "descheduler-0 isn't ready"),
+        (lambda: replace(FOUND, files={"p": policy("RemoveDuplicates")}), "has RemoveDuplicates: enable LowNode"),
+        (lambda: replace(FOUND, files={}), "has no strategy"),
+        (lambda: replace(FOUND, arguments=["--v=3"]), "runs once: give it --descheduling-interval"),
+        (_refuse, "pods is forbidden"),
+    ],
+)
+def test_one_that_cannot_be_under_test_is_refused(find: Callable[[], Workload], said: str) -> None:
+    with pytest.raises(RebalancerError, match=said):
+        Descheduler(find, PLACE).start(CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("later", "what", "said"),
+    [
+        (lambda: replace(FOUND, ready=False), Trouble.REBALANCER_DOWN, "none of its pods is ready"),
+        (lambda: replace(FOUND, pods=["descheduler-1"]), Trouble.REBALANCER_DOWN, "it was started anew: descheduler-1"),
+        (lambda: replace(FOUND, image="localhost/descheduler:0.37.0"), Trouble.REBALANCER_CHANGED, "its image"),
+        (lambda: replace(FOUND, files={"p": policy()}), Trouble.REBALANCER_CHANGED, "configuration were changed"),
+        (_refuse, Trouble.REBALANCER_DOWN, "it can't be looked at: pods is forbidden"),
+    ],
+)
+def test_one_that_changes_or_goes_is_told(later: Callable[[], Workload], what: Trouble, said: str) -> None:
+    answers = [lambda: FOUND, later]
+    balancer = Descheduler(lambda: answers.pop(0)() if len(answers) > 1 else answers[0](), PLACE)
+    balancer.start(CONTEXT)
+    balancer.notify(0.0, {})
+    trouble = _look(balancer)
+    balancer.stop()
+    assert trouble is not None
+    assert trouble.what is what
+    assert said in trouble.detail
+
+
+def test_one_that_is_well_again_is_not_told() -> None:
+    answers = [FOUND, replace(FOUND, ready=False), FOUND]
+    balancer = Descheduler(lambda: answers.pop(0) if len(answers) > 1 else answers[0], PLACE)
+    balancer.start(CONTEXT)
+    assert _look(balancer) is not None
+    wait_until(lambda: _health(balancer, time.time() + 1000) is None, 5, "the next look")
+    balancer.stop()
+
+
+def _look(balancer: Descheduler) -> Disturbance | None:
+    """What is wrong with it after the next look."""
+    wait_until(lambda: _health(balancer, time.time()), 5, "a look")
+    return balancer.health(time.time())
+
+
+def _health(balancer: Descheduler, now: float) -> Disturbance | None:
+    balancer.step(now)
+    return balancer.health(now)
