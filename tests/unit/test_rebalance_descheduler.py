@@ -14,7 +14,7 @@ from simulated import Clocks, Machine
 
 from loadband.rebalance.events import Disturbance, Real, Trigger, Trouble
 from loadband.rebalance.platforms.kubernetes.cluster import RefusedError
-from loadband.rebalance.platforms.kubernetes.states import Workload
+from loadband.rebalance.platforms.kubernetes.states import Workload, workload_of
 from loadband.rebalance.rebalancers import Context, RebalancerError
 from loadband.rebalance.rebalancers.descheduler import Descheduler, interval, strategies, thresholds
 
@@ -70,6 +70,32 @@ def test_only_strategies_that_look_at_utilization_are_its_actors() -> None:
     assert (part.version, part.interval, part.trigger) == ("0.36.0", 90.0, Trigger.LOOK)
     assert part.actors == ("sigs.k8s.io.descheduler: LowNodeUtilization",)
     assert part.settings["strategies"] == "LowNodeUtilization, RemoveDuplicates"
+
+
+def _pod(name: str, **metadata: str) -> dict[str, object]:
+    ready = metadata.pop("ready", "True")
+    container = {"image": "x:1", "command": ["/bin/descheduler"], "args": ["--v=3"]}
+    volumes = [{"name": "policy", "configMap": {"name": "policy"}}, {"name": "tmp", "emptyDir": {}}]
+    return {
+        "metadata": {"name": name, "uid": name, **metadata},
+        "spec": {"containers": [container], "volumes": volumes},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+def test_a_workload_is_read_from_its_pods_and_the_configuration_that_they_mount() -> None:
+    pods = [_pod("old", deletionTimestamp="2026-01-01T00:00:00Z"), _pod("b"), _pod("a", ready="False")]
+    maps = {"policy": {"data": {"policy.yaml": "kind: X"}}, "other": {"data": {"y": "z"}}}
+    found = workload_of(pods, maps)
+    assert found == Workload(
+        pods=["a", "b"],
+        ready=True,
+        image="x:1",
+        arguments=["/bin/descheduler", "--v=3"],
+        files={"policy/policy.yaml": "kind: X"},
+    )
+    assert not workload_of([_pod("a", ready="False")], {}).ready
+    assert workload_of([], {}) == Workload(pods=[], ready=False)
 
 
 def _refuse() -> Workload:
