@@ -95,7 +95,7 @@ def test_a_workload_is_read_from_its_pods_and_the_configuration_that_they_mount(
         files={"policy/policy.yaml": "kind: X"},
     )
     assert not workload_of([_pod("a", ready="False")], {}).ready
-    assert workload_of([], {}) == Workload(pods=[], ready=False)
+    assert workload_of([], {}) == Workload(pods=[], ready=False, arguments=[])
 
 
 def _refuse() -> Workload:
