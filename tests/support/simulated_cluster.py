@@ -10,7 +10,7 @@ from dataclasses import replace
 from loadband.rebalance.platforms.kubernetes.cluster import RefusedError, Seen
 from loadband.rebalance.platforms.kubernetes.manifests import ROLE_LABEL, SLICE_LABEL, Manifest
 from loadband.rebalance.platforms.kubernetes.meters import Counters, Reading
-from loadband.rebalance.platforms.kubernetes.states import NodeState, PodState
+from loadband.rebalance.platforms.kubernetes.states import NodeState, PodState, Workload, workload_of
 
 NODES = tuple(NodeState(name=name, cpus=2.0, ready=True, open=True, version="v1.34.0") for name in ("a", "b", "c"))
 
@@ -31,6 +31,7 @@ class FakeApi:
         self.ready = True
         self.stays: list[str] = []
         self.closed = False
+        self.program = workload_of([], {})
         self._count = 0
 
     def _may(self, method: str) -> None:
@@ -99,6 +100,10 @@ class FakeApi:
     def left(self, run: str) -> Sequence[str]:
         assert run
         return self.stays
+
+    def workload(self, namespace: str, labels: str) -> Workload:
+        self._may(f"workload {namespace} {labels}")
+        return self.program
 
     def follow(self, run: str, nodes: str) -> queue.SimpleQueue[Seen]:
         assert run

@@ -23,8 +23,15 @@ from loadband.rebalance.platforms.kubernetes.manifests import (
     effort_patch,
     placement_patch,
 )
+from loadband.rebalance.platforms.kubernetes.states import workload_of
 
-LISTS = {"nodes": "NodeList", "pods": "PodList", "replicasets": "ReplicaSetList", "jobs": "JobList"}
+LISTS = {
+    "nodes": "NodeList",
+    "pods": "PodList",
+    "replicasets": "ReplicaSetList",
+    "jobs": "JobList",
+    "configmaps": "ConfigMapList",
+}
 MAKINGS = Makings(run="r", image="loadband:test", token="t", lifetime=60.0)
 
 
@@ -166,6 +173,18 @@ def test_only_what_carries_the_runs_label_is_removed(fake: FakeServer, server: S
     server.remove_all("r")
     assert server.left("r") == []
     assert [one["metadata"]["name"] for one in fake.objects["pods"]] == ["foreign", "bare"]
+
+
+def test_a_program_is_read_with_the_config_maps_of_its_namespace(fake: FakeServer, server: Server) -> None:
+    labels = "app.kubernetes.io/name=descheduler"
+    assert server.workload("kube-system", labels) == workload_of([], {})
+    assert len(fake.requests) == 1
+    pod = a_pod("d")
+    pod["metadata"]["labels"] = {"app.kubernetes.io/name": "descheduler"}
+    fake.objects["pods"] = [pod]
+    found = server.workload("kube-system", labels)
+    assert found == workload_of([pod], {})
+    assert fake.requests[-1].url.path == "/api/v1/namespaces/kube-system/configmaps"
 
 
 def test_a_server_that_does_not_answer_is_an_os_error(fake: FakeServer, server: Server) -> None:
