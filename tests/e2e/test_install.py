@@ -34,10 +34,11 @@ def test_the_api_server_accepts(file: Path, cluster: Cluster, namespace: str, sa
     manifest = helm("template", "one", CHART, "--namespace", namespace, "--values", file, "--set", slices)
     if MONITORING in manifest and MONITORING not in cluster.kinds:
         pytest.skip(f"the cluster has no CRDs of {MONITORING}")
-    # A dry run makes no PriorityClass for the pod that wants it.
-    classes = [one for one in yaml.safe_load_all(manifest) if one and one["kind"] == "PriorityClass"]
-    for one in classes:
-        kubectl("apply", "--filename=-", given=yaml.safe_dump(one))
+    # A dry run makes neither for the pod that wants it. The accounts go with the namespace.
+    wanted = [one for one in yaml.safe_load_all(manifest) if one and one["kind"] in {"PriorityClass", "ServiceAccount"}]
+    for one in wanted:
+        kubectl("apply", "--namespace", namespace, "--filename=-", given=yaml.safe_dump(one))
+    classes = [one for one in wanted if one["kind"] == "PriorityClass"]
     try:
         done = subprocess.run(
             ["kubectl", "apply", "--dry-run=server", "--namespace", namespace, "--filename=-"],
