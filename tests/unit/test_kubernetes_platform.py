@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from plans import plan
 from simulated_cluster import NODES, FakeApi, FakeMeters, refused
 
 from loadband.client import ControlClient, ControlError
 from loadband.quantities import Setpoint
-from loadband.rebalance.events import Disturbance, Event, Expectation, Move, MoveState, Plan, Sample, Slice, Trouble
+from loadband.rebalance.events import Disturbance, Event, Move, MoveState, Sample, Slice, Trouble
 from loadband.rebalance.platforms import MoveRefusedError, PlatformError
 from loadband.rebalance.platforms.kubernetes import platform as module
 from loadband.rebalance.platforms.kubernetes.cluster import Seen
@@ -19,20 +20,7 @@ from loadband.rebalance.platforms.kubernetes.manifests import Where
 from loadband.rebalance.platforms.kubernetes.platform import Kubernetes
 from loadband.rebalance.platforms.kubernetes.states import Eviction
 
-PLAN = Plan(
-    scenario="test",
-    expect=Expectation.BALANCE,
-    alert="Hot",
-    hot_hosts=("a",),
-    hot=0.8,
-    theta=0.2,
-    hold=4.0,
-    settle=4.0,
-    return_within=60.0,
-    window=4.0,
-    sample_interval=0.5,
-    watch=60.0,
-)
+PLAN = plan(scenario="test", hot=0.8, hold=4.0, settle=4.0, return_within=60.0, sample_interval=0.5, watch=60.0)
 WHERE = Where(namespace="loadband", image="loadband:test")
 
 

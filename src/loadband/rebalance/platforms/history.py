@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+NEAR = 0.05, 0.02
+"""How far a load may be from what it is asked for: as a ratio of it, and in CPUs; the larger counts."""
 SLACK = 0.1
 """What a window may be shorter, as a ratio of it: samples come a little early or late."""
 
@@ -40,3 +42,13 @@ class History:
             return None
         at, first = earlier[-1]
         return (last - first) / (now - at)
+
+    def burns(self, asked: float) -> bool:
+        """Whether a load whose CPU-seconds these are has burnt what it is asked for, CPUs, over the window."""
+        rate = self.rate()
+        return rate is not None and abs(rate - asked) <= max(NEAR[0] * asked, NEAR[1])
+
+    def utilization(self, cpus: float) -> float | None:
+        """Of a host with so many CPUs whose busy CPU-seconds these are, over the window, 0..1; None until known."""
+        rate = self.rate()
+        return None if rate is None else min(max(rate / cpus, 0.0), 1.0)

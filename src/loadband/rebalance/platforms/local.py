@@ -58,8 +58,6 @@ END_SECONDS = 3.0
 """For the regulators to end before they are killed; each promises 2."""
 SETTLED = 0.8
 """Seconds over which a slice must have burnt what it is asked for until it isn't pending any more."""
-NEAR = 0.05, 0.02
-"""How far from what it is asked for: as a ratio of it, and in CPUs; the larger counts."""
 SOMEBODY = "somebody else"
 """Who moved a slice, if it wasn't us."""
 
@@ -327,7 +325,7 @@ class Local:
         return View(
             time.time(),
             tuple(
-                HostView(name, len(cpus), _utilization(self._busy_history[name], len(cpus)))
+                HostView(name, len(cpus), self._busy_history[name].utilization(len(cpus)))
                 for name, cpus in self._division.hosts.items()
             ),
             tuple(SliceView(one.name, one.host, one.asked) for one in self._slices.values() if one.movable),
@@ -342,7 +340,7 @@ class Local:
             one.up = one.up or one.regulator.answers()
             if one.up:
                 one.lately.add(now, one.regulator.used())
-                one.settled = one.settled or _burns_as_asked(one)
+                one.settled = one.settled or one.lately.burns(one.asked)
         if now >= self._next_sample:
             self._sample()
             # Not from now on: what is late once must not be late for ever.
@@ -449,17 +447,6 @@ def _cpu_time(pid: int, before: float) -> float:
         return cpu_time(pid)
     except OSError:
         return before
-
-
-def _burns_as_asked(one: _Slice) -> bool:
-    """Whether a slice has lately burnt what it is asked for."""
-    rate = one.lately.rate()
-    return rate is not None and abs(rate - one.asked) <= max(NEAR[0] * one.asked, NEAR[1])
-
-
-def _utilization(history: History, cpus: float) -> float | None:
-    rate = history.rate()
-    return None if rate is None else min(max(rate / cpus, 0.0), 1.0)
 
 
 def _listed(cpus: Cpus) -> str:

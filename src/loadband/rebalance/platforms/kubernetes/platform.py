@@ -59,8 +59,6 @@ ADOPTION = 0.5
 """Seconds from the first pod of a slice to its ReplicaSet: so long the controller may take to know of the pod."""
 SETTLED = 1.0
 """Seconds over which a slice must have burnt what it is asked for until it isn't pending any more."""
-NEAR = 0.05, 0.02
-"""How far from what it is asked for: as a ratio of it, and in CPUs; the larger counts."""
 SAME_SIZE = 0.1
 """How far a node's capacity may be from what its observer finds; a ratio."""
 LOST_SECONDS = 3.0
@@ -343,12 +341,8 @@ class Kubernetes:
             if one.movable:
                 pod = None if self._book.moves(one.name) else self._book.pod(one.name)
                 slices.append(SliceView(one.name, pod.node if pod and pod.node else None, one.asked))
-        hosts = [HostView(name, cpus, self._utilization(name)) for name, cpus in self._cpus.items()]
+        hosts = [HostView(name, cpus, self._busy[name].utilization(cpus)) for name, cpus in self._cpus.items()]
         return View(time.time(), tuple(hosts), tuple(slices))
-
-    def _utilization(self, node: str) -> float | None:
-        rate = self._busy[node].rate()
-        return None if rate is None else min(max(rate / self._cpus[node], 0.0), 1.0)
 
     def poll(self) -> Sequence[Event]:
         """See `Platform`."""
@@ -473,7 +467,7 @@ class Kubernetes:
                     one.came = True
                     self._tell(one)
                 one.lately.add(reading.at, counters.own)
-                one.settled = one.settled or _burns_as_asked(one)
+                one.settled = one.settled or one.lately.burns(one.asked)
                 return
 
     def _sampled(self, at: float, subject: Subject, name: str, host: str, seconds: float) -> None:
@@ -537,11 +531,6 @@ def _answer(ask: Callable[[], _Answer]) -> _Answer:
         return ask()
     except (RefusedError, OSError) as error:
         raise PlatformError(str(error)) from error
-
-
-def _burns_as_asked(one: _Slice) -> bool:
-    rate = one.lately.rate()
-    return rate is not None and abs(rate - one.asked) <= max(NEAR[0] * one.asked, NEAR[1])
 
 
 def _host(address: str) -> str:
