@@ -217,6 +217,18 @@ def test_what_is_asked_of_a_slice_is_told_to_its_pod_and_its_owner(
     assert api.patches[0][1]["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] == "1.500000"
 
 
+def test_what_is_asked_before_there_is_an_owner_is_what_the_owner_is_made_with(
+    platform: Kubernetes, api: FakeApi, told: Told
+) -> None:
+    api.errors["patch_owner"] = [refused(404)]
+    platform.make("s", "a", 0.5)
+    platform.ask("s", 1.5)
+    until(platform, lambda _: told.efforts == [1.5] and any(one["kind"] == "ReplicaSet" for one in api.made))
+    (owner,) = (one for one in api.made if one["kind"] == "ReplicaSet")
+    assert owner["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] == "1.500000"
+    assert api.patches == []
+
+
 def test_a_pod_that_refuses_what_is_asked_of_it_fails_the_run(platform: Kubernetes, api: FakeApi, told: Told) -> None:
     a_slice(platform, api)
     told.error = ControlError("http://10.0.0.4:10671: 401")

@@ -235,7 +235,7 @@ class Kubernetes:
         one.asked = cpus
         one.lately.clear()
         one.settled = False
-        if one.movable:
+        if one.owned:  # one that isn't yet will be made with what is asked then
             patch = effort_patch(cpus)
             self._begin(lambda: self._api.patch_owner(self._makings.name_of(name), patch, strategic=True))
         one.owed = True
