@@ -1,10 +1,20 @@
-"""With NO_SKIP=1 a skipped test fails the run: where everything is installed, nothing may be left out unseen."""
+"""What holds for every run of the tests.
+
+With NO_SKIP=1 a skipped test fails the run: where everything is installed, nothing may be left out unseen.
+
+Property tests try the same examples each time, so that a change is judged by what it changes, not by luck.
+`--hypothesis-profile=default` looks for new ones.
+"""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, database=None)
+settings.load_profile("same")
 
 
 @pytest.hookimpl(trylast=True)
