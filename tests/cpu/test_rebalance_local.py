@@ -61,9 +61,9 @@ class Stage:
 
     def ours(self, host: str) -> float:
         """The part of a host's utilization that is known to be ours: others may burn on this machine, too."""
-        foreign = self.platform._ledger._foreign[host].rate()
+        foreign = self.platform._site._ledger._foreign[host].rate()
         assert foreign is not None
-        ours = self.utilization(host) - foreign / len(self.platform._division.hosts[host])
+        ours = self.utilization(host) - foreign / len(self.platform._site.cpus[host])
         assert foreign > -0.03
         return ours
 
@@ -93,7 +93,7 @@ def pids(platform: Local) -> dict[str, int]:
 
 
 def cpus(platform: Local, host: str) -> frozenset[int]:
-    return platform._division.hosts[host]
+    return platform._site.cpus[host]
 
 
 def test_slices_burn_what_they_are_asked_for_and_cool_a_host_by_leaving_it() -> None:
@@ -196,7 +196,7 @@ def test_a_slice_that_is_killed_is_recorded() -> None:
 
 def test_without_its_observer_a_platform_is_broken() -> None:
     with local() as stage:
-        stage.platform._observers["b"][0].kill()
+        stage.platform._site._observers["b"][0].kill()
         with pytest.raises(PlatformError, match=r"the observer of b died: python.* was ended by signal 9"):
             stage.go(2)
 
