@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs lock clean
+.PHONY: help run lab demo dashboards bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs man lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -163,6 +163,11 @@ $(DOCS)/venv/.made: requirements/docs.txt
 	@$(PYTHON) -m venv --clear $(DOCS)/venv
 	@$(DOCS)/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.txt
 	@touch $@
+
+man: setup-dev ## write the man page, docs/loadband.1, from the commands' own --help
+	@SOURCE_DATE_EPOCH=0 $(BIN)/argparse-manpage --module loadband.completion --function whole --prog loadband \
+		--project-name loadband --version "$(VERSION)" --manual-title "User Commands" --format single-commands-section \
+		--description "holds a machine's CPU utilization inside a band" | sed '1s/1970.-01.-01//' >docs/loadband.1
 
 notes: ## print what CHANGELOG.md says about this version; fails if TAG is another one, or the section is unreleased
 	@test "$(TAG)" = "v$(VERSION)" || { echo "TAG=$(TAG) isn't the tag of version $(VERSION)" >&2; exit 1; }

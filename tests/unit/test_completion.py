@@ -1,4 +1,4 @@
-"""Shell completion: each shell accepts its script, and bash completes what the parsers know."""
+"""Shell completion and the man page: each shell accepts its script, and both know what the parsers know."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from loadband.completion import SHELLS, script
 from loadband.rebalance.cli import COMMANDS, parsers
 from loadband.settings import DECLARATIONS
 
+ROOT = Path(__file__).parents[2]
 SYNTAX = {"bash": ["bash", "-n"], "zsh": ["zsh", "-n"], "fish": ["fish", "--no-execute"]}
 ASK = """
 source "$1"; shift
@@ -105,3 +107,16 @@ def test_what_is_not_one_shell_is_bad_input(words: tuple[str, ...]) -> None:
     done = run("completion", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "loadband completion: error: " in done.stderr
+
+
+def test_the_man_page_says_what_the_commands_say_of_themselves() -> None:
+    tool = Path(sys.executable).with_name("argparse-manpage")
+    whole = ["--module", "loadband.completion", "--function", "whole", "--prog", "loadband"]
+    form = ["--format", "single-commands-section"]
+    done = subprocess.run([tool, *whole, *form], capture_output=True, text=True, timeout=30, check=True)
+    page = (ROOT / "docs" / "loadband.1").read_text()
+    made, kept = (text.partition(".SH SYNOPSIS")[2].split() for text in (done.stdout, page))
+    assert len(made) > 1000
+    assert kept == made, "make man writes it again"
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert page.startswith(f'.TH LOADBAND "1" "" "loadband {version}"')
