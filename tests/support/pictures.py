@@ -298,14 +298,44 @@ def _worst(what: str) -> Callable[[Picture], None]:
     return draw
 
 
+def _reaction(picture: Picture) -> None:
+    picture.lanes()
+    episode, move = picture.line.fired[0], picture.line.counted[0]
+    assert episode.firing is not None
+    assert move.accepted is not None
+    picture.axes.axvline(episode.firing - picture.begin, color=MARK, linewidth=0.8)
+    picture.say(episode.firing - picture.begin + 4, 0.05, "fires")
+    picture.axes.axvspan(
+        episode.firing - picture.begin, move.accepted - picture.begin, color=SOFT, linewidth=0, zorder=0
+    )
+    picture.say(UNTIL - 10, 0.45)
+
+
 def _over(picture: Picture) -> None:
     picture.utilization()
     line = picture.line
+    _shade(picture, [any(column[index] >= line.plan.hot for column in line.levels.values()) for index in _all(line)])
+    picture.say(UNTIL - 12, 0.1)
+
+
+def _unbalanced(picture: Picture) -> None:
+    picture.imbalance()
+    line = picture.line
+    _shade(picture, [value > line.plan.theta for value in line.imbalance])
+    picture.say(UNTIL - 12, 0.6)
+
+
+def _all(line: Timeline) -> range:
+    return range(len(line.moments))
+
+
+def _shade(picture: Picture, held: list[bool]) -> None:
+    """Shade the time since t0 in which something holds, by moment."""
+    line = picture.line
     for index in line.span(line.t0 or 0.0, line.end):
-        if any(column[index] >= line.plan.hot for column in line.levels.values()):
+        if held[index]:
             at = line.moments[index] - picture.begin
             picture.axes.axvspan(at - 1, at, color=SOFT, linewidth=0, zorder=0)
-    picture.say(UNTIL - 12, 0.1)
 
 
 def _lost(picture: Picture) -> None:
@@ -328,6 +358,7 @@ DRAWERS: Mapping[str, Callable[[Picture], None]] = {
     "pending_to_firing": _link("pending", "firing"),
     "firing_to_webhook": _link("firing", "notified"),
     "alert_to_resolved": _link("firing", "ended"),
+    "alert_to_move": _reaction,
     "time_to_first_move": _time(Picture.lanes),
     "time_to_relief": _time(Picture.utilization),
     "time_to_balance": _time(Picture.imbalance, 0.5),
@@ -345,6 +376,7 @@ DRAWERS: Mapping[str, Callable[[Picture], None]] = {
     "overshoot": _worst("hot"),
     "undershoot": _worst("mean"),
     "overload_time_fraction": _over,
+    "imbalance_time_fraction": _unbalanced,
     "work_lost_ratio": _lost,
     "migration_seconds": _lanes,
     "downtime_seconds": _lost,

@@ -40,6 +40,8 @@ class Expectation(enum.StrEnum):
     """Nothing moves, whether or not an alert fires."""
     NO_ALERT = "no alert"
     """The alert doesn't fire, and nothing moves."""
+    NOTHING = "nothing"
+    """Nothing: the limits alone decide."""
 
 
 class Real(enum.StrEnum):
@@ -167,6 +169,8 @@ class Run:
     loadband: str = ""
     """The version that recorded."""
     seed: int = 0
+    followed: bool = False
+    """Whether the platform was only followed: nobody made load, so nobody knows when an overload began."""
     version: int = VERSION
 
 
@@ -345,7 +349,10 @@ class Trouble(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """Something happened that isn't part of the scenario."""
+    """Something happened that isn't part of the scenario.
+
+    A later one with the same `at`, `what`, `host` and `who` replaces it: it says when it was over.
+    """
 
     at: float
     until: float | None = None

@@ -15,6 +15,7 @@ from loadband.rebalance.timeline import IDEAL, Episode, Migration, Piece, Series
 
 __all__ = [
     "DEFINITIONS",
+    "NEEDS_A_RUN",
     "Better",
     "Definition",
     "Episode",
@@ -136,6 +137,13 @@ DEFINITIONS: Mapping[str, Definition] = {
             "From firing to the end of the alert, which may come after the end of the watch.",
         ),
         _define(
+            "alert_to_move",
+            "s",
+            Better.LESS,
+            "From firing to the first move that the platform accepted away from the alert's host before the alert "
+            "ended, of the slowest of all alerts that were awaited.",
+        ),
+        _define(
             "time_to_first_move",
             "s",
             Better.LESS,
@@ -247,6 +255,12 @@ DEFINITIONS: Mapping[str, Definition] = {
             "The OTF metric of OpenStack Neat, of all hosts instead of one",
         ),
         _define(
+            "imbalance_time_fraction",
+            "ratio",
+            Better.LESS,
+            "Share of the time from t0 to the end of the watch with an imbalance above theta.",
+        ),
+        _define(
             "work_lost_ratio",
             "ratio",
             Better.LESS,
@@ -306,6 +320,24 @@ def shown(figure: Figure) -> str:
     return f"{'> ' if figure.censored else ''}{written(figure.value, figure.definition.unit)}"
 
 
+_UNKNOWN_BEGIN = "the platform was only followed, so nobody knows when an overload began"
+_UNKNOWN_LOAD = "the platform was only followed, so nobody knows what its slices were to burn"
+_NOT_FOLLOWED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("time_to_alert", "time_to_pending", "time_to_first_move", "time_to_relief", "time_to_balance"), _UNKNOWN_BEGIN
+    ),
+    **dict.fromkeys(("initial_imbalance", "oscillation"), _UNKNOWN_BEGIN),
+    **dict.fromkeys(("moves_per_slice", "work_lost_ratio", "load_fidelity"), _UNKNOWN_LOAD),
+    **dict.fromkeys(
+        ("pending_to_firing", "firing_to_webhook"), "the platform was only followed, so no one alert is the one awaited"
+    ),
+    **dict.fromkeys(
+        ("overshoot", "undershoot"), "the platform was only followed, so a host's later load may have any cause"
+    ),
+}
+"""By figure, why a platform that was only followed has none."""
+NEEDS_A_RUN = frozenset(_NOT_FOLLOWED)
+"""The figures that only a run has, which makes the load itself."""
 _TICK = 0.01
 """CPU-seconds: the step of the kernel's counters of CPU time (USER_HZ)."""
 
@@ -449,7 +481,9 @@ class _Measure:
             "oscillation": self._oscillation,
             "overshoot": self._overshoot,
             "undershoot": self._undershoot,
+            "alert_to_move": self._alert_to_move,
             "overload_time_fraction": self._overload_time,
+            "imbalance_time_fraction": self._imbalance_time,
             "work_lost_ratio": self._work_lost,
             "migration_seconds": self._migration_seconds,
             "downtime_seconds": self._downtime_seconds,
@@ -458,7 +492,12 @@ class _Measure:
         found: dict[str, Figure] = {}
         for name, definition in DEFINITIONS.items():
             try:
-                found[name] = links[name] if name in links else compute[name](definition)
+                if self._line.followed and name in _NOT_FOLLOWED:
+                    raise _Missing(_NOT_FOLLOWED[name])  # noqa: TRY301 - as those below
+                if self._line.followed and name == "alert_to_resolved":
+                    found[name] = self._longest_alert(definition)
+                else:
+                    found[name] = links[name] if name in links else compute[name](definition)
             except _Missing as why:
                 found[name] = Figure(definition, None, missing=str(why))
         return found
@@ -560,6 +599,53 @@ class _Measure:
             )
         based_on = f"{about}: from {line.moment(begin)} to {line.moment(end)}"
         return Link(Figure(definition, end - begin, resolution, based_on, bounds=bounds), begin, end)
+
+    def _alert_to_move(self, definition: Definition) -> Figure:
+        line = self._line
+        found: list[tuple[float, bool, Episode]] = []
+        for episode in line.fired:
+            firing = episode.firing or 0.0
+            over = min(line.end if episode.ended is None else episode.ended, line.end)
+            moved = next(
+                (
+                    move.accepted
+                    for move in line.accepted
+                    if move.accepted is not None
+                    and firing <= move.accepted <= over
+                    and (not episode.host or move.source == episode.host)
+                ),
+                None,
+            )
+            found.append(((over if moved is None else moved) - firing, moved is None, episode))
+        return self._slowest(definition, found, "had a move", line.run.moves_resolution)
+
+    def _longest_alert(self, definition: Definition) -> Figure:
+        line = self._line
+        found = [
+            ((line.last if each.ended is None else each.ended) - (each.firing or 0.0), each.ended is None, each)
+            for each in line.fired
+        ]
+        return self._slowest(definition, found, "ended", 0.0)
+
+    def _slowest(
+        self, definition: Definition, found: Sequence[tuple[float, bool, Episode]], what: str, exact: float
+    ) -> Figure:
+        """The worst of the awaited alerts that fired.
+
+        Args:
+            definition: of the figure.
+            found: of each alert the seconds, and whether they are a lower bound.
+            what: became of those that are none, for people.
+            exact: how exact the ends are, seconds.
+        """
+        if not found:
+            raise _Missing(f"{self._plan.alert} didn't fire")
+        value, censored, worst = max(found, key=lambda each: each[:2])
+        known = sum(not lower for _, lower, _ in found)
+        about = f" about {worst.host}" if worst.host else ""
+        begin = self._line.moment(worst.firing or 0.0)
+        based_on = f"{known} of {number_of(len(found), 'alert')} {what}; the slowest{about} fired at {begin}"
+        return Figure(definition, value, worst.resolution + exact, based_on, censored=censored)
 
     @property
     def _pending_bounds(self) -> _Bounds:
@@ -676,17 +762,19 @@ class _Measure:
         )
 
     def _residual(self, definition: Definition, measure: Imbalance) -> Figure:
-        end = self._line.end
-        values = self._known(self._line.imbalances(measure), end - self._plan.window, end)
+        end, followed = self._line.end, self._line.followed
+        begin = self._line.begin if followed else end - self._plan.window
+        values = self._known(self._line.imbalances(measure), begin, end)
         if not values:
-            raise _Missing("there are no samples in the last window")
+            raise _Missing("imbalance is never known" if followed else "there are no samples in the last window")
         hosts = len(self._line.capacity)
         same = ": spread, sd, cv and peak say the same" if hosts == 2 else ""  # noqa: PLR2004 - a pair
         return Figure(
             _in_unit(definition, measure),
             math.fsum(values) / len(values),
             self._resolution_of(measure, end),
-            f"{number_of(len(values), 'moment')} until {self._line.moment(end)}, {number_of(hosts, 'host')}{same}",
+            f"{number_of(len(values), 'moment')} {'from the begin to' if followed else 'until'} "
+            f"{self._line.moment(end)}, {number_of(hosts, 'host')}{same}",
         )
 
     def _oscillation(self, definition: Definition) -> Figure:
@@ -730,11 +818,12 @@ class _Measure:
     def _thrash(self, definition: Definition) -> Figure:
         left: dict[tuple[str, str], float] = {}
         back = []
+        done = set(self._line.done)
         for move in self._line.all_done:
             if move.ended is None or move.destination is None:
                 continue
             since = left.get((move.slice, move.destination))
-            if move in self._line.done and since is not None and move.ended - since <= self._plan.return_within:
+            if move in done and since is not None and move.ended - since <= self._plan.return_within:
                 back.append(move)
             left[move.slice, move.source] = move.ended
         number = len(self._line.done)
@@ -775,20 +864,43 @@ class _Measure:
 
     def _overload_time(self, definition: Definition) -> Figure:
         line = self._line
+
+        def is_hot(index: int) -> bool | None:
+            if any(column[index] >= self._plan.hot for column in line.levels.values()):
+                return True
+            return None if math.isnan(line.means[index]) else False
+
+        return self._time_fraction(definition, is_hot)
+
+    def _imbalance_time(self, definition: Definition) -> Figure:
+        column = self._line.imbalance
+
+        def is_unbalanced(index: int) -> bool | None:
+            return None if math.isnan(column[index]) else column[index] > self._plan.theta
+
+        return self._time_fraction(definition, is_unbalanced)
+
+    def _time_fraction(self, definition: Definition, holds: Callable[[int], bool | None]) -> Figure:
+        """The share of the time since t0, or since the begin of a platform that was only followed.
+
+        Args:
+            definition: of the figure.
+            holds: takes a moment's index, and says whether that moment counts; None if that isn't known.
+        """
+        line = self._line
         over = known = 0.0
-        turns, hot_before = 0, True
-        for before, index in pairwise(line.span(self._t0, line.end)):
+        turns, before_held = 0, True
+        for before, index in pairwise(line.span(line.begin if line.followed else self._t0, line.end)):
             seconds = line.moments[index] - line.moments[before]
-            levels = [column[index] for column in line.levels.values()]
-            is_hot = any(level >= self._plan.hot for level in levels)
-            if seconds > line.most_gap or (not is_hot and math.isnan(line.means[index])):
+            held = holds(index)
+            if seconds > line.most_gap or held is None:
                 continue
             known += seconds
-            over += seconds if is_hot else 0.0
-            turns += is_hot is not hot_before
-            hot_before = is_hot
+            over += seconds if held else 0.0
+            turns += held is not before_held
+            before_held = held
         if not known:
-            raise _Missing("there are no samples after t0")
+            raise _Missing(f"there are no samples {'that cover a window' if line.followed else 'after t0'}")
         resolution = (turns + 1) * self._plan.sample_interval / known
         return Figure(definition, over / known, min(resolution, 1.0), f"{over:.1f} s of {known:.1f} s")
 

@@ -221,7 +221,8 @@ class Timeline:
         """By host, in order of time."""
         for clock in self._ordered(Clock):
             self.clocks.setdefault(clock.host, []).append(clock)
-        self.disturbances = self._ordered(Disturbance)
+        told = {(event.at, event.what, event.host, event.who): event for event in self._ordered(Disturbance)}
+        self.disturbances = list(told.values())
         self.ending = next(iter(self._ordered(End)), None)
         self._samples: dict[tuple[Subject, str, str], list[tuple[float, float]]] = {}
         corrections = {host: _Correction(clocks) for host, clocks in self.clocks.items()}
@@ -249,6 +250,11 @@ class Timeline:
     def overload(self) -> float:
         """When the overload began to be made."""
         return self._phases.get(PhaseName.OVERLOAD, self._phases.get(PhaseName.WATCH, self.begin))
+
+    @property
+    def followed(self) -> bool:
+        """Whether the platform was only followed."""
+        return self.run.followed
 
     @property
     def has_overload(self) -> bool:
@@ -421,8 +427,11 @@ class Timeline:
         """The first moment from which the overload is held; None if it never is.
 
         It is held if all hot hosts are at or above the threshold, for the plan's `settle` seconds or until the first
-        move away from one of them. Without hot hosts: the begin of the overload.
+        move away from one of them. Without hot hosts: the begin of the overload. Of a platform that was only followed,
+        nobody knows it.
         """
+        if self.followed:
+            return None
         if not self.plan.hot_hosts:
             return self.overload
         index = self.t0_index
@@ -540,9 +549,15 @@ class Timeline:
         If none fired: the first that began in that time; None if there is none.
         """
         within = [each for each in self.awaited if self.overload <= each.begin <= self.end]
-        fired = [each for each in self.awaited if each.firing is not None and self.overload <= each.firing <= self.end]
-        fired.sort(key=lambda each: each.firing or 0.0)
+        fired = sorted(self.fired, key=lambda each: each.firing or 0.0)
         return next(iter((*fired, *within)), None)
+
+    @cached_property
+    def fired(self) -> tuple[Episode, ...]:
+        """The awaited alert's episodes that fired from the begin of the overload to the end of the watch."""
+        return tuple(
+            each for each in self.awaited if each.firing is not None and self.overload <= each.firing <= self.end
+        )
 
     # Moves
 
@@ -578,7 +593,8 @@ class Timeline:
     @cached_property
     def done(self) -> tuple[Migration, ...]:
         """Those of the counted moves that succeeded, in the order of their end."""
-        return tuple(each for each in self.all_done if each in self.counted)
+        counted = set(self.counted)
+        return tuple(each for each in self.all_done if each in counted)
 
 
 def imbalance_of(levels: Sequence[float], measure: Imbalance) -> float:

@@ -33,7 +33,7 @@ _DIGITS = 8
 _CLOSE = 1e-9
 """A difference, relative and absolute, that comes from rounding only."""
 _ABOUT_ALERT = frozenset(
-    {"time_to_alert", "time_to_pending", "pending_to_firing", "firing_to_webhook", "alert_to_resolved"}
+    {"time_to_alert", "time_to_pending", "pending_to_firing", "firing_to_webhook", "alert_to_resolved", "alert_to_move"}
 )
 """Figures that are about the awaited alert alone."""
 
@@ -326,6 +326,9 @@ class _Judge:
 
     def validity(self) -> Iterator[Check]:
         """Whether the run proves anything; causes before what follows from them."""
+        if self._line.followed:
+            yield from self._followed_well()
+            return
         yield self._complete()
         yield self._no_trouble("monitoring", "running", {Trouble.MONITORING_DOWN})
         yield self._alert_watched()
@@ -351,6 +354,34 @@ class _Judge:
                 yield self._imbalance_stood()
         if self._run.timing is not None and not self._alert_must_fire:
             yield self._alert_when_due(self._run.timing)
+        yield from self._something_asked()
+
+    def _followed_well(self) -> Iterator[Check]:
+        """Whether a recording of a platform that was only followed proves anything."""
+        yield self._whole()
+        yield self._no_trouble("monitoring", "running", {Trouble.MONITORING_DOWN})
+        if self._plan.expect is Expectation.NO_ALERT or _ABOUT_ALERT & self._plan.limits.keys():
+            yield self._alert_watched()
+        yield self._clocks_together()
+        yield self._clocks_steady()
+        yield self._samples()
+        yield self._scrapes()
+        if self._run.rebalancer.actors:
+            yield self._foreign_moves()
+        yield self._no_trouble("hosts", "ready, without pressure", {Trouble.HOST_NOT_READY, Trouble.PRESSURE})
+        yield from self._something_asked()
+        if self._plan.expect is Expectation.BALANCE:
+            question = _Question.validity("overload", "made by loadband, so that its begin is known")
+            evidence = "the platform was only followed: whether it came back to balance from an overload isn't known"
+            yield question.answer("none was made", evidence, ok=False)
+
+    def _something_asked(self) -> Iterator[Check]:
+        """Without an expectation and limits, a sound run would pass whatever happened."""
+        if self._plan.expect is Expectation.NOTHING:
+            question = _Question.validity("something to judge", "an expectation, or a limit")
+            limits = number_of(len(self._plan.limits), "limit")
+            evidence = "" if self._plan.limits else "nothing is expected and no limit is set, so there is no verdict"
+            yield question.answer(limits, evidence, ok=bool(self._plan.limits))
 
     @property
     def _looks_itself(self) -> bool:
@@ -363,12 +394,27 @@ class _Judge:
         return self._plan.expect is Expectation.BALANCE and not self._looks_itself
 
     def _complete(self) -> Check:
-        line, end = self._line, self._line.ending
+        line = self._line
         watched, least = line.end - line.overload, self._plan.watch
         question = _Question.validity("complete", f"{written(least, 's')} watched, to the end")
         found = f"{written(watched, 's')} watched"
         if not line.has_overload:
             return question.answer("no overload", "the recording doesn't say when the overload began", ok=False)
+        if (cut := self._cut(question, found)) is not None:
+            return cut
+        ok = watched >= least - self._plan.sample_interval
+        evidence = "" if ok else f"the watch ended at {line.moment(line.end)}"
+        return question.answer(found, evidence, ok=ok, margin=watched - least)
+
+    def _whole(self) -> Check:
+        """Of a platform that was only followed: it may be ended at any time, but not be cut."""
+        question = _Question.validity("complete", "followed to the end")
+        found = f"{written(self._line.end - self._line.begin, 's')} followed"
+        return self._cut(question, found) or question.answer(found, ok=True)
+
+    def _cut(self, question: _Question, found: str) -> Check | None:
+        """The answer if the recording breaks off, or the run did; None if neither did."""
+        line, end = self._line, self._line.ending
         if end is None:
             said = f": {line.recording.remarks[-1]}" if line.recording.remarks else ""
             evidence = f"the recording breaks off at {line.moment(line.last)}{said}"
@@ -377,9 +423,7 @@ class _Judge:
             said = f": {end.detail}" if end.detail else ""
             evidence = f"the run was {_ended(end.reason)} at {line.moment(end.at)}{said}"
             return question.answer(f"{found}, {end.reason}", evidence, ok=False)
-        ok = watched >= least - self._plan.sample_interval
-        evidence = "" if ok else f"the watch ended at {line.moment(line.end)}"
-        return question.answer(found, evidence, ok=ok, margin=watched - least)
+        return None
 
     def _alert_watched(self) -> Check:
         """Without monitoring, that nothing fired and nothing moved says nothing."""
@@ -598,10 +642,10 @@ class _Judge:
         actors, line = self._run.rebalancer.actors, self._line
         question = _Question.validity("moves of others", f"none but by {_listed(actors) or 'nobody'}")
         for move in line.migrations:
-            if move.by not in actors or move.slice not in line.asked:
+            if move.by not in actors or (move.slice not in line.asked and not line.followed):
                 who = f"{move.by or 'somebody unknown'} moved {move.slice} at {line.moment(move.begin)}"
                 why = f"the rebalancer under test is {self._run.rebalancer.name}"
-                if move.slice not in line.asked:
+                if move.slice not in line.asked and not line.followed:
                     why = f"{move.slice} isn't a slice of this run"
                 return question.answer(f"by {move.by or 'somebody unknown'}", f"{who}: {why}", ok=False)
         return question.answer("none", ok=True)
@@ -658,7 +702,7 @@ class _Judge:
     def expectation(self) -> Iterator[Check]:
         """Whether the platform did what the scenario expects."""
         match self._plan.expect:
-            case Expectation.BALANCE:
+            case Expectation.BALANCE if not self._line.followed:
                 if self._looks_itself:
                     yield self._moved_after_overload()
                 else:
@@ -674,7 +718,7 @@ class _Judge:
 
     @property
     def _watched(self) -> str:
-        """For people: how long was watched, from t0 on."""
+        """For people: how long was watched, from t0 on, or from the begin of the overload or the recording."""
         begin = self._line.overload if self._line.t0 is None else self._line.t0
         return written(self._line.end - begin, "s")
 
@@ -825,6 +869,10 @@ class _Judge:
     def _success(self) -> str:
         if self._plan.expect is Expectation.NO_ALERT:
             return f"the alert didn't fire and nothing moved in the {self._watched} watched, as expected"
+        if self._plan.expect is Expectation.NOTHING:
+            kept = [f"{_spoken(name)} {shown(self._figures[name])}{self._limit_of(name)}" for name in self._plan.limits]
+            more = [f"and {number_of(len(kept) - _REASONS, 'more figure')}"] if len(kept) > _REASONS else []
+            return f"in the {self._watched} watched every limit was kept: {', '.join([*kept[:_REASONS], *more])}"
         if self._plan.expect is Expectation.NO_MOVE:
             alert = self._figures["time_to_alert"]
             fired = alert.value is not None and not alert.censored

@@ -35,6 +35,7 @@ KEY_FIGURES: Mapping[Expectation, tuple[str, ...]] = {
     ),
     Expectation.NO_MOVE: ("moves", "time_to_alert", "initial_imbalance", "load_fidelity"),
     Expectation.NO_ALERT: ("moves", "time_to_alert", "initial_imbalance", "load_fidelity"),
+    Expectation.NOTHING: ("alert_to_move", "moves", "thrash", "residual_imbalance", "overload_time_fraction"),
 }
 """By expectation, what is shown large beside the figures with limits."""
 CHAIN = ("time_to_pending", "pending_to_firing", "firing_to_webhook", "time_to_alert", "alert_to_resolved")
@@ -51,6 +52,7 @@ EXPECTED: Mapping[Expectation, str] = {
     Expectation.BALANCE: "the alert fires, something moves, and balance comes back",
     Expectation.NO_MOVE: "nothing moves, whether or not the alert fires",
     Expectation.NO_ALERT: "the alert doesn't fire, and nothing moves",
+    Expectation.NOTHING: "nothing but what the limits say",
 }
 REAL: Mapping[Real, str] = {
     Real.REAL: "the real program, with its own actuator",
@@ -158,6 +160,17 @@ def _tested(result: Result) -> list[str]:
     plan, run = result.plan, result.run
     hosts = len(result.deciding.picture.hosts)
     where = f"{words.count(hosts, 'host')} of the platform {run.platform.name}"
+    if run.followed:
+        span = words.seconds(result.deciding.picture.end - result.deciding.picture.begin)
+        followed = (
+            f"For {span}, from {words.date(run.at)} on, loadband followed {where}. It made no load and changed "
+            "nothing, so nobody knows when an overload began: figures that count from there aren't known."
+        )
+        expected = (
+            f"Expected: {EXPECTED[plan.expect]}. The alert awaited is {plan.alert}. Balance means that the "
+            f"{plan.imbalance} of the hosts' utilization is at most {words.balance(plan)}."
+        )
+        return [followed, expected]
     hot = words.listed(words.short(host, 40) for host in plan.hot_hosts)
     doing = (
         f"loadband overloads {hot} to at least {words.percent(plan.hot)} of its CPUs"

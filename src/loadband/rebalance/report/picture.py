@@ -153,6 +153,8 @@ def picture(timeline: Timeline, figures: Figures) -> Picture:
 
 
 def _zero(timeline: Timeline) -> tuple[float, str]:
+    if timeline.followed:
+        return timeline.begin, "the recording begins"
     if timeline.t0 is None:
         return timeline.overload, "the overload begins, and never holds"
     return timeline.t0, "the overload holds" if timeline.plan.hot_hosts else "the load begins"
