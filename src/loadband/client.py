@@ -75,7 +75,8 @@ class ControlClient:
             with urllib.request.urlopen(request, timeout=self._seconds) as answer:  # noqa: S310 - likewise
                 return _setpoint(json.load(answer))
         except urllib.error.HTTPError as error:
-            raise ControlError(f"{self._url}: {error.code} {error.reason}: {_reason(error)}") from error
+            with error:
+                raise ControlError(f"{self._url}: {error.code} {error.reason}: {_reason(error)}") from error
         except urllib.error.URLError as error:
             raise ControlError(f"{self._url}: {error.reason}") from error
         except (OSError, HTTPException, ValueError, TypeError, KeyError) as error:

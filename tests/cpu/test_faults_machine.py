@@ -94,8 +94,7 @@ def test_a_look_that_never_ends_lets_it_burn_nothing_and_a_signal_still_ends_it(
         try:
             get(run.port, "/healthz", timeout=1)
         except urllib.error.HTTPError as error:
-            with error:
-                return error.code == 503
+            return error.code == 503
         return False
 
     with running("holding", ["unshare", "--mount", LOADBAND]) as run:

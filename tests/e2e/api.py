@@ -59,7 +59,8 @@ class Api:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
-            raise ApiError(error.code, error.read().decode()) from error
+            with error:
+                raise ApiError(error.code, error.read().decode()) from error
 
     def get(self, path: str) -> Object:
         return dict(json.loads(self.text(path)))

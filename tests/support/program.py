@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,8 +62,12 @@ def running(*arguments: str, command: Sequence[str] = (LOADBAND,), **settings: s
 
 
 def get(port: int, path: str, timeout: float = 5) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=timeout) as answer:
-        return str(answer.read().decode())
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=timeout) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an answer, too
+        raise
 
 
 def metric(text: str, name: str) -> float:
