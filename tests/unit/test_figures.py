@@ -357,6 +357,13 @@ def test_moves_whose_cost_is_not_stated_are_timed_as_recorded_and_have_no_downti
     assert figures["downtime_seconds"].missing == "the platform doesn't state it for 1 of 2 moves"
 
 
+def test_a_move_whose_begin_and_end_were_seen_at_once_took_nobody_knows_how_long() -> None:
+    scene = noticed()
+    scene.move(35.0, "a1", "b", takes=0.0, stated=False)
+    scene.move(45.0, "a2", "b", takes=3.0)
+    assert of(scene)["migration_seconds"].missing == "it isn't known how long 1 of 2 moves took"
+
+
 def test_a_move_that_is_under_way_at_the_end_has_cost_at_least_so_much() -> None:
     scene = moved(noticed())
     scene.move(70.0, "a2", "b", end=None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -251,7 +253,24 @@ def test_without_a_configuration_it_names_the_variable(monkeypatch: pytest.Monke
         connect("loadband")
 
 
-def test_a_configuration_is_enough_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = a_config()
-    monkeypatch.setattr(module, "Client", lambda **named: Client(config, **named))
-    connect("loadband").close()
+@pytest.mark.parametrize("user", ["fake", "", "unknown"])
+def test_a_user_is_as_optional_as_for_kubectl(
+    user: str, fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = {"cluster": "fake"} | ({"user": user} if user else {})
+    found = {
+        "clusters": [{"name": "fake", "cluster": {"server": "http://fake"}}],
+        "users": [{"name": "fake", "user": {}}],
+        "contexts": [{"name": "fake", "context": context}],
+        "current-context": "fake",
+    }
+    (tmp_path / "config").write_text(json.dumps(found))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr(module, "Client", partial(Client, transport=fake))
+    if user == "unknown":
+        with pytest.raises(PlatformError, match=r"there is no cluster: .*'unknown'"):
+            connect("loadband")
+        return
+    server = connect("loadband")
+    assert server.nodes("") == []
+    server.close()

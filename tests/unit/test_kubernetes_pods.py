@@ -275,9 +275,22 @@ def test_a_move_that_nobody_watched_is_found_in_the_next_list(
     assert book.pod("s1") == SECOND
     done = last(book.events(LATER))
     assert (done.at, done.state, done.destination) == (20.0, DONE, "b")
+    assert (done.seconds, done.downtime) == (None, None), "how long it took isn't known"
     assert book.pod("n1") == neighbour
     book.listed(30.0, there)
     assert book.events(2 * LATER) == []
+
+
+@pytest.mark.parametrize("watched", ["the begin", "the end"])
+def test_a_move_that_was_watched_in_part_has_no_duration(book: Book, watched: str) -> None:
+    if watched == "the begin":
+        book.seen(10.0, leaving(FIRST, EVICTED))
+        book.listed(20.0, [book.pods()["n1"], SECOND])
+    else:
+        book.listed(20.0, [book.pods()["n1"], leaving(FIRST, EVICTED), unbound(SECOND)])
+        book.seen(22.0, SECOND)
+    done = last(book.events(LATER))
+    assert (done.state, done.seconds, done.downtime) == (DONE, None, None)
 
 
 def test_a_slice_without_a_pod_yet_is_not_missed_in_a_list(book: Book) -> None:

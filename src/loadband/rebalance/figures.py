@@ -933,6 +933,9 @@ class _Measure:
 
     def _migration_seconds(self, definition: Definition) -> Figure:
         stated = [each.seconds for each in self._line.counted if each.seconds is not None]
+        # Of a move whose begin and end were seen at once, as after an outage, nobody knows how long it took.
+        if unseen := sum(each.seconds is None and each.accepted == each.ended for each in self._line.done):
+            raise _Missing(f"it isn't known how long {unseen} of {number_of(len(self._line.done), 'move')} took")
         measured = [
             (self._line.last if each.ended is None else each.ended) - each.accepted
             for each in self._line.counted

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import httpx2
 from lightkube import ApiError, Client, ConfigError
 from lightkube.codecs import from_dict
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.models import User
 from lightkube.core.client import LabelValue
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
@@ -55,7 +57,10 @@ def connect(namespace: str) -> Api:
         PlatformError: there is no configuration, or it can't be read.
     """
     try:
-        client = Client(namespace=namespace, field_manager=MANAGER)
+        config = KubeConfig.from_env().get()
+        if config is not None and config.user is None:  # as kubectl does: the server says what it allows to anybody
+            config = config._replace(user=User())
+        client = Client(config, namespace=namespace, field_manager=MANAGER)
     except (ConfigError, OSError, KeyError, ValueError) as error:
         raise PlatformError(f"there is no cluster: set KUBECONFIG to a file that kubectl takes ({error})") from error
     return Server(client)

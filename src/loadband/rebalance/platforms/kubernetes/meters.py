@@ -101,7 +101,6 @@ class Meters:
         self._addresses: Mapping[str, str] = {}
         self._stamps: dict[str, Stamp] = {}
         self._found: queue.SimpleQueue[Reading] = queue.SimpleQueue()
-        self._silent: dict[str, float] = {}
         self._ended = threading.Event()
         self._client = httpx.Client(timeout=SECONDS, trust_env=False)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -120,11 +119,6 @@ class Meters:
         while not self._found.empty():
             found.append(self._found.get())
         return found
-
-    def silent(self, uid: str) -> float:
-        """For how long a regulator hasn't answered, seconds; 0 if it has, or was never asked."""
-        since = self._silent.get(uid)
-        return 0.0 if since is None else time.monotonic() - since
 
     def close(self) -> None:
         """End; may be called more than once."""
@@ -147,9 +141,7 @@ class Meters:
             text = self._client.get(f"http://{host}:{self._port}/metrics").text
             read = time.time()
         except (httpx.HTTPError, RuntimeError):  # RuntimeError: closed meanwhile
-            self._silent.setdefault(uid, time.monotonic())
             return
-        self._silent.pop(uid, None)
         counters = parse(text)
         if counters is None:
             return

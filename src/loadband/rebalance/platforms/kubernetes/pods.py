@@ -50,6 +50,8 @@ class _Move:
     guess: str = SOMEBODY_DELETED
     """Who it was if nobody ever says."""
     done: float | None = None
+    unseen: bool = False
+    """Whether its begin or its end was found in a list after the watch was lost, so that only its order is known."""
     failed: str = ""
     told: int = 0
     """How many of its events were handed out."""
@@ -68,7 +70,7 @@ class _Move:
 
     def _event(self, at: float, state: MoveState, reason: str) -> Move:
         took = None
-        if state is MoveState.DONE and self.accepted is not None:
+        if state is MoveState.DONE and self.accepted is not None and not self.unseen:
             took = at - self.accepted
         destination = self.wanted if state is MoveState.ASKED else self.destination or self.wanted
         return Move(
@@ -129,6 +131,8 @@ class Book:
         self._count = 0
         self._evictors: dict[str, str] = {}
         """By the uid of a pod, who evicted it."""
+        self._listing = False
+        """Whether what is taken in is a list, which shows what became of pods, but not when."""
 
     def add(self, name: str, *, movable: bool) -> None:
         """Begin to follow a slice."""
@@ -218,12 +222,14 @@ class Book:
         """Take the states of all pods that there are."""
         found = list(pods)
         known = {pod.uid for pod in found}
+        self._listing = True
         for one in self._slices.values():
             if one.pod is not None and one.pod.uid not in known:
                 self.gone(at, one.pod)
         carriers = {one.pod.uid for one in self._slices.values() if one.pod is not None}
         for pod in sorted(found, key=lambda pod: pod.uid not in carriers):  # whoever leaves comes before its successor
             self.seen(at, pod)
+        self._listing = False
 
     def _changed(self, at: float, one: _Slice, pod: PodState) -> None:
         before = one.pod
@@ -269,6 +275,7 @@ class Book:
             one.move.guess = SOMEBODY_EVICTED if pod.disruption == EVICTED else SOMEBODY_DELETED
         if one.move.accepted is None:
             one.move.accepted = max(at, one.move.asked)  # it may have been seen before it was asked for
+            one.move.unseen |= self._listing
 
     def _ends(self, at: float, one: _Slice, pod: PodState) -> None:
         """The pod of a slice ended without being moved; its owner, if it has one, makes another."""
@@ -285,6 +292,7 @@ class Book:
         move.destination = pod.node
         if pod.ready:
             move.done = max(at, move.accepted)
+            move.unseen |= self._listing
             if move.wanted and pod.node != move.wanted:
                 move.failed = f"its successor was bound to {pod.node} instead of {move.wanted}"
             one.move = None
