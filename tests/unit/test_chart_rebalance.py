@@ -69,7 +69,9 @@ def test_each_value_is_a_flag_that_the_program_knows(capsys: pytest.CaptureFixtu
         "--nodes": "pool=test",
         "--prometheus": "http://prometheus.monitoring.svc:9090",
         "--alertmanager": "http://alertmanager.monitoring.svc:9093",
-        "--rebalancer": "mover",
+        "--rebalancer": "koord-descheduler",
+        "--descheduler": "kube-system/koord-app=koord-descheduler",
+        "--scheduler": "trimaran",
         "--repeats": "3",
     }
     with pytest.raises(SystemExit):
@@ -136,6 +138,23 @@ def test_it_has_the_least_rights_and_an_account_of_its_own() -> None:
     for spec in (pod(objects), only(objects, "Pod")["spec"]):
         assert spec["serviceAccountName"] == account["name"]
         assert spec["automountServiceAccountToken"] is True
+
+
+def test_it_may_look_at_the_descheduler_that_is_under_test_and_at_nothing_else_there() -> None:
+    place = "kube-system/app.kubernetes.io/name=descheduler"
+    objects = rendered(rebalancer="descheduler", descheduler=place)
+    words = command(pod(objects))
+    assert words[words.index("--descheduler") + 1] == place
+    (role,) = (one for one in of_kind(objects, "Role") if one["metadata"]["namespace"] == "kube-system")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["configmaps", "pods"], "verbs": ["list"]}]
+    (binding,) = (one for one in of_kind(objects, "RoleBinding") if one["metadata"]["namespace"] == "kube-system")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"] == binding["metadata"]["name"]
+    assert binding["subjects"] == of_kind(objects, "ClusterRoleBinding")[0]["subjects"]
+
+
+def test_rights_of_two_roles_in_one_namespace_have_names_of_their_own() -> None:
+    roles = of_kind(rendered(rebalancer="descheduler", descheduler="slices/app=descheduler"), "Role")
+    assert len({(one["metadata"]["namespace"], one["metadata"]["name"]) for one in roles}) == len(roles) == 2
 
 
 def test_an_account_that_exists_gets_the_rights() -> None:
@@ -226,6 +245,8 @@ def test_values_of_the_pod_are_those_of_its_pod() -> None:
         ({"rebalance": {**LEAST, "namespace": ""}}, "rebalance.enabled without rebalance.namespace"),
         ({"rebalance": {**LEAST, "prometheus": ""}}, "rebalance.enabled without rebalance.prometheus"),
         ({"rebalance": {**LEAST, "scenario": ""}}, "rebalance.enabled without a scenario"),
+        ({"rebalance": {**LEAST, "rebalancer": "descheduler"}}, "descheduler without rebalance.descheduler"),
+        ({"rebalance": {**LEAST, "descheduler": "kube-system"}}, "at '/rebalance/descheduler'"),
         ({"rebalance": {**LEAST, "prometheus": "prometheus:9090"}}, "at '/rebalance/prometheus'"),
         ({"rebalance": {**LEAST, "node": "x"}}, "at '/rebalance': additional properties 'node' not allowed"),
         ({"rebalance": LEAST, "effort": "1"}, "effort is about regulators"),

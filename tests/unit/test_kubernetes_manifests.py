@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -120,6 +121,12 @@ def test_the_owner_adopts_the_first_pod_and_makes_its_like() -> None:
     assert OWNER["spec"]["replicas"] == 1
     placed = {"nodeName": "worker-1", "restartPolicy": "Always"}
     assert first["spec"] == template["spec"] | placed, "the successor is free to go anywhere, and lives as long"
+
+
+def test_a_scheduler_that_is_asked_for_places_the_successors() -> None:
+    spec = replace(MAKINGS, scheduler="trimaran").owner("resident-1-1", 0.25, "uid")["spec"]["template"]["spec"]
+    assert spec["schedulerName"] == "trimaran"
+    assert "schedulerName" not in OWNER["spec"]["template"]["spec"]
 
 
 def test_the_deadline_is_a_job_without_a_pod_that_takes_its_dependents_along() -> None:

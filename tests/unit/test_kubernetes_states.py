@@ -172,6 +172,22 @@ def test_an_eviction_without_author_is_somebodys() -> None:
     assert eviction_of(anonymous) == Eviction(uid="", who="somebody: no reason")
 
 
+@pytest.mark.parametrize(
+    ("why", "who"),
+    [
+        ("node is overutilized, node cpu usage(81.20%)>threshold(65.00%)", "koord-descheduler: LowNodeLoad"),
+        (
+            "pod has wrong affinity",
+            'koord-descheduler: Pod evicted from node "a" by the reason "pod has wrong affinity"',
+        ),
+    ],
+)
+def test_koordinators_descheduler_says_whom_it_evicted_and_its_note_says_why(why: str, who: str) -> None:
+    note = f'Pod evicted from node "a" by the reason "{why}"'
+    found = {"action": "Migrating", "reason": "Descheduled", "reportingController": "koord-descheduler", "note": note}
+    assert eviction_of({**DESCHEDULED, **found}) == Eviction(uid="6f1c", who=who)
+
+
 @pytest.mark.parametrize("other", [{"action": "Binding"}, {"regarding": {"kind": "Node"}}, {"regarding": None}])
 def test_other_events_are_no_evictions(other: Object) -> None:
     assert eviction_of({**DESCHEDULED, **other}) is None

@@ -16,7 +16,15 @@ from loadband.rebalance.events import Disturbance, Real, Trigger, Trouble
 from loadband.rebalance.platforms.kubernetes.cluster import RefusedError
 from loadband.rebalance.platforms.kubernetes.states import Workload, workload_of
 from loadband.rebalance.rebalancers import Context, RebalancerError
-from loadband.rebalance.rebalancers.descheduler import Descheduler, interval, strategies, thresholds
+from loadband.rebalance.rebalancers.descheduler import (
+    OF_KOORDINATOR,
+    OF_KUBERNETES,
+    Descheduler,
+    configuration,
+    interval,
+    strategies,
+    thresholds,
+)
 
 PLACE = "kube-system/app.kubernetes.io/name=descheduler"
 
@@ -55,14 +63,15 @@ def test_the_interval_is_read_from_its_arguments(arguments: list[str], seconds: 
 
 
 def test_strategies_and_thresholds_are_those_of_its_policy() -> None:
-    assert strategies(FOUND) == ["LowNodeUtilization", "RemoveDuplicates"]
-    assert thresholds(FOUND, "LowNodeUtilization")["LowNodeUtilization thresholds"] == "{'MetricResource': 40}"
-    assert thresholds(FOUND, "RemoveDuplicates") == {}
-    assert strategies(replace(FOUND, files={"a": "kind: Other", "b": ": ["})) == []
+    found = configuration(FOUND, "DeschedulerPolicy")
+    assert strategies(found) == ["LowNodeUtilization", "RemoveDuplicates"]
+    assert thresholds(found, "LowNodeUtilization")["LowNodeUtilization thresholds"] == "{'MetricResource': 40}"
+    assert thresholds(found, "RemoveDuplicates") == {}
+    assert strategies(configuration(replace(FOUND, files={"a": "kind: Other", "b": ": ["}), "DeschedulerPolicy")) == []
 
 
 def test_only_strategies_that_look_at_utilization_are_its_actors() -> None:
-    balancer = Descheduler(lambda: FOUND, PLACE)
+    balancer = Descheduler(lambda: FOUND, PLACE, OF_KUBERNETES)
     before = balancer.describe()
     balancer.start(CONTEXT)
     part = balancer.describe()
@@ -70,6 +79,54 @@ def test_only_strategies_that_look_at_utilization_are_its_actors() -> None:
     assert (part.version, part.interval, part.trigger) == ("0.36.0", 90.0, Trigger.LOOK)
     assert part.actors == ("sigs.k8s.io.descheduler: LowNodeUtilization",)
     assert part.settings["strategies"] == "LowNodeUtilization, RemoveDuplicates"
+
+
+KOORD = Workload(
+    pods=["koord-descheduler-0"],
+    ready=True,
+    image="localhost/koord-descheduler:1.7.0",
+    arguments=["/koord-descheduler", "--config=/config/koord-descheduler.config"],
+    files={
+        "config/koord-descheduler-config": """
+apiVersion: descheduler/v1alpha2
+kind: DeschedulerConfiguration
+deschedulingInterval: 1m10s
+profiles:
+  - name: koord-descheduler
+    plugins:
+      balance: {enabled: [{name: LowNodeLoad}]}
+      deschedule: {disabled: [{name: "*"}]}
+    pluginConfig:
+      - {name: LowNodeLoad, args: {kind: LowNodeLoadArgs, highThresholds: {cpu: 75}}}
+"""
+    },
+)
+
+
+def test_koordinators_is_described_from_its_own_configuration() -> None:
+    balancer = Descheduler(lambda: KOORD, OF_KOORDINATOR.place, OF_KOORDINATOR)
+    balancer.start(CONTEXT)
+    part = balancer.describe()
+    balancer.stop()
+    assert (part.name, part.version, part.interval, part.real) == ("koord-descheduler", "1.7.0", 70.0, Real.REAL)
+    assert part.actors == ("koord-descheduler: LowNodeLoad",)
+    assert part.settings["LowNodeLoad highThresholds"] == "{'cpu': 75}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: DeschedulerConfiguration", "the koord-descheduler at .* has no strategy: enable LowNodeLoad"),
+        ("kind: DeschedulerPolicy", "has no strategy"),
+        (
+            next(iter(KOORD.files.values())).replace("deschedulingInterval: 1m10s", ""),
+            "runs once: give it a deschedulingInterval in its configuration",
+        ),
+    ],
+)
+def test_one_of_koordinators_that_cannot_be_under_test_is_refused(text: str, said: str) -> None:
+    with pytest.raises(RebalancerError, match=said):
+        Descheduler(lambda: replace(KOORD, files={"c": text}), OF_KOORDINATOR.place, OF_KOORDINATOR).start(CONTEXT)
 
 
 def _pod(name: str, **metadata: str) -> dict[str, object]:
@@ -115,7 +172,7 @@ def _refuse() -> Workload:
 )
 def test_one_that_cannot_be_under_test_is_refused(find: Callable[[], Workload], said: str) -> None:
     with pytest.raises(RebalancerError, match=said):
-        Descheduler(find, PLACE).start(CONTEXT)
+        Descheduler(find, PLACE, OF_KUBERNETES).start(CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +187,7 @@ def test_one_that_cannot_be_under_test_is_refused(find: Callable[[], Workload], 
 )
 def test_one_that_changes_or_goes_is_told(later: Callable[[], Workload], what: Trouble, said: str) -> None:
     answers = [lambda: FOUND, later]
-    balancer = Descheduler(lambda: answers.pop(0)() if len(answers) > 1 else answers[0](), PLACE)
+    balancer = Descheduler(lambda: answers.pop(0)() if len(answers) > 1 else answers[0](), PLACE, OF_KUBERNETES)
     balancer.start(CONTEXT)
     balancer.notify(0.0, {})
     trouble = _look(balancer)
@@ -142,7 +199,7 @@ def test_one_that_changes_or_goes_is_told(later: Callable[[], Workload], what: T
 
 def test_one_that_is_well_again_is_not_told() -> None:
     answers = [FOUND, replace(FOUND, ready=False), FOUND]
-    balancer = Descheduler(lambda: answers.pop(0) if len(answers) > 1 else answers[0], PLACE)
+    balancer = Descheduler(lambda: answers.pop(0) if len(answers) > 1 else answers[0], PLACE, OF_KUBERNETES)
     balancer.start(CONTEXT)
     assert _look(balancer) is not None
     wait_until(lambda: _health(balancer, time.time() + 1000) is None, 5, "the next look")

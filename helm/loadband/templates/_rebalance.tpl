@@ -4,7 +4,7 @@
 {{- $run := $.Values.rebalance -}}
 {{- $arguments := list "rebalance" "run" (ternary "/etc/loadband/scenario.toml" $run.scenario (not (empty $run.scenarioFile))) -}}
 {{- $arguments = concat $arguments (list "--platform" "kubernetes" "--namespace" $run.namespace "--image" (include "loadband.image" $)) -}}
-{{- range $flag := list "nodes" "prometheus" "alertmanager" "rebalancer" -}}
+{{- range $flag := list "nodes" "prometheus" "alertmanager" "rebalancer" "descheduler" "scheduler" -}}
 {{- with get $run $flag }}{{ $arguments = concat $arguments (list (printf "--%s" $flag) .) }}{{ end -}}
 {{- end -}}
 image: {{ include "loadband.rebalanceImage" $ }}

@@ -78,6 +78,9 @@
 {{- if not $v.rebalance.prometheus -}}
 {{- $wrong = append $wrong "rebalance.enabled without rebalance.prometheus: set the URL of the Prometheus that watches the nodes; the image has none of its own" -}}
 {{- end -}}
+{{- if and (has $v.rebalance.rebalancer (list "descheduler" "koord-descheduler")) (not $v.rebalance.descheduler) -}}
+{{- $wrong = append $wrong (printf "rebalance.rebalancer %s without rebalance.descheduler: say where its pods are, namespace/selector, so that the run may look at them" $v.rebalance.rebalancer) -}}
+{{- end -}}
 {{- if not (or $v.rebalance.scenario $v.rebalance.scenarioFile) -}}
 {{- $wrong = append $wrong "rebalance.enabled without a scenario: set rebalance.scenario or rebalance.scenarioFile" -}}
 {{- end -}}

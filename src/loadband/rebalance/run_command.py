@@ -26,9 +26,9 @@ from loadband.rebalance.events import EndReason, Part
 from loadband.rebalance.platforms import Platform, PlatformError
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.rebalancers import RebalancerError
+from loadband.rebalance.rebalancers.descheduler import OF_KOORDINATOR, OF_KUBERNETES
 from loadband.rebalance.run import MonitoringError, Result
 from loadband.rebalance.session import (
-    DESCHEDULER,
     PLATFORMS,
     REBALANCERS,
     Cluster,
@@ -101,8 +101,15 @@ def run_parser() -> ArgumentParser:
     cluster.add_argument(
         "--descheduler",
         metavar="NAMESPACE/SELECTOR",
-        default=DESCHEDULER,
-        help=f"With --rebalancer descheduler: its pods; default: {DESCHEDULER}.",
+        default="",
+        help="With --rebalancer descheduler or koord-descheduler: its pods; default: "
+        f"{OF_KUBERNETES.place} or {OF_KOORDINATOR.place}.",
+    )
+    cluster.add_argument(
+        "--scheduler",
+        metavar="NAME",
+        default="",
+        help="The scheduler that places a slice's pod after a move; default: the cluster's default scheduler.",
     )
     cluster.add_argument(
         "--node-cpus", metavar="N", type=_cpus, help="What a pod may use of a node; default: what the node says."
@@ -155,6 +162,7 @@ def _session(asked: argparse.Namespace) -> Session:
             image=asked.image,
             node_cpus=asked.node_cpus,
             descheduler=asked.descheduler,
+            scheduler=asked.scheduler,
         ),
         repeats=asked.repeats or scenario.repeats,
         seed=scenario.seed if asked.seed is None else asked.seed,

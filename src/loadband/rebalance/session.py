@@ -22,7 +22,7 @@ from loadband.rebalance.platforms.kubernetes.cluster import Api
 from loadband.rebalance.platforms.kubernetes.manifests import Where
 from loadband.rebalance.platforms.local import Local
 from loadband.rebalance.rebalancers import Rebalancer, RebalancerError, hbal
-from loadband.rebalance.rebalancers.descheduler import Descheduler
+from loadband.rebalance.rebalancers.descheduler import OF_KOORDINATOR, OF_KUBERNETES, Descheduler, Kind
 from loadband.rebalance.rebalancers.mover import Mover
 from loadband.rebalance.rebalancers.none import Nobody
 from loadband.rebalance.rebalancers.planner import Planner, checked
@@ -38,10 +38,6 @@ hosts' utilization is averaged would move before anybody could tell that a host 
 """
 
 
-DESCHEDULER = "kube-system/app.kubernetes.io/name=descheduler"
-"""Where its own chart puts it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """Which nodes of a Kubernetes are used, and how."""
@@ -54,8 +50,10 @@ class Cluster:
     """Of the regulators."""
     node_cpus: float | None = None
     """Of each node; None: what the node says."""
-    descheduler: str = DESCHEDULER
-    """Its pods: namespace/label selector."""
+    descheduler: str = ""
+    """Its pods: namespace/label selector; empty: where its own chart puts it."""
+    scheduler: str = ""
+    """The name of the scheduler that places the slices' next pods; empty: the cluster's default."""
 
 
 Platforms = Mapping[str, Callable[[Scenario, Cluster], Platform]]
@@ -74,7 +72,13 @@ def _kubernetes(scenario: Scenario, cluster: Cluster) -> Platform:
     api = _connect(cluster)
     from loadband.rebalance.platforms.kubernetes.platform import Kubernetes  # noqa: PLC0415 - only where it is asked for
 
-    where = Where(namespace=cluster.namespace, nodes=cluster.nodes, image=cluster.image, cpus=cluster.node_cpus)
+    where = Where(
+        namespace=cluster.namespace,
+        nodes=cluster.nodes,
+        image=cluster.image,
+        cpus=cluster.node_cpus,
+        scheduler=cluster.scheduler,
+    )
     seconds = scenario.baseline + scenario.watch + scenario.recovery
     return Kubernetes(api, where, scenario.plan(), count=len(scenario.hosts), seconds=seconds)
 
@@ -87,15 +91,16 @@ def _connect(cluster: Cluster) -> Api:
     return connect(cluster.namespace)
 
 
-def _descheduler(_: Sequence[str], cluster: Cluster) -> Rebalancer:
-    namespace, sign, labels = cluster.descheduler.partition("/")
+def _descheduler(kind: Kind, cluster: Cluster) -> Rebalancer:
+    place = cluster.descheduler or kind.place
+    namespace, sign, labels = place.partition("/")
     if not (namespace and sign and labels):
-        raise RebalancerError(f"--descheduler {cluster.descheduler!r}: must be NAMESPACE/SELECTOR")
+        raise RebalancerError(f"--descheduler {place!r}: must be NAMESPACE/SELECTOR")
     try:
         api = _connect(cluster)
     except PlatformError as error:
         raise RebalancerError(str(error)) from error
-    return Descheduler(lambda: api.workload(namespace, labels), cluster.descheduler)
+    return Descheduler(lambda: api.workload(namespace, labels), place, kind)
 
 
 def _planner(command: Sequence[str], _: Cluster) -> Rebalancer:
@@ -112,7 +117,8 @@ REBALANCERS: Rebalancers = {
     "none": lambda *_: Nobody(),
     "planner": _planner,
     "hbal": lambda *_: hbal.planner(PLANNER_INTERVAL),
-    "descheduler": _descheduler,
+    OF_KUBERNETES.name: lambda _, cluster: _descheduler(OF_KUBERNETES, cluster),
+    OF_KOORDINATOR.name: lambda _, cluster: _descheduler(OF_KOORDINATOR, cluster),
 }
 
 

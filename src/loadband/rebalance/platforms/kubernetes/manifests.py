@@ -53,6 +53,8 @@ class Where:
     """Of the regulators."""
     cpus: float | None = None
     """Of each node; None: what the node says."""
+    scheduler: str = ""
+    """The name of the scheduler that places the slices' next pods; empty: the cluster's default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,8 @@ class Makings:
     """Of the slices' control listeners."""
     lifetime: float
     """Seconds after which the cluster itself removes everything."""
+    scheduler: str = ""
+    """The name of the scheduler that places the slices' next pods; empty: the cluster's default."""
 
     @property
     def name(self) -> str:
@@ -131,6 +135,7 @@ class Makings:
         """
         labels = self.labels(SLICE, name)
         job = {"apiVersion": "batch/v1", "kind": "Job", "name": self.name, "uid": deadline}
+        spec = self._spec(cpus, SLICE_INTERVAL) | ({"schedulerName": self.scheduler} if self.scheduler else {})
         return {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
@@ -138,7 +143,7 @@ class Makings:
             "spec": {
                 "replicas": 1,
                 "selector": {"matchLabels": {RUN_LABEL: self.run, SLICE_LABEL: name}},
-                "template": {"metadata": {"labels": labels}, "spec": self._spec(cpus, SLICE_INTERVAL)},
+                "template": {"metadata": {"labels": labels}, "spec": spec},
             },
         }
 

@@ -106,7 +106,9 @@ class Kubernetes:
         self._plan = plan
         self._run = run = secrets.token_hex(4)
         lifetime = START_SECONDS + seconds + SPARE_SECONDS
-        self._makings = Makings(run=run, image=where.image, token=secrets.token_hex(), lifetime=lifetime)
+        self._makings = Makings(
+            run=run, image=where.image, token=secrets.token_hex(), lifetime=lifetime, scheduler=where.scheduler
+        )
         self._nodes = _chosen(_answer(lambda: api.nodes(where.nodes)), count, where)
         self._cpus = {node.name: where.cpus or node.cpus for node in self._nodes}
         self._book = Book(self._cpus)
@@ -143,6 +145,7 @@ class Kubernetes:
         settings = {node.name: f"{self._cpus[node.name]:g} CPUs" for node in self._nodes}
         settings |= {"namespace": self._where.namespace, "image": self._where.image}
         settings |= {"selector of nodes": self._where.nodes or "all that take pods"}
+        settings |= {"scheduler of the slices": self._where.scheduler or "the cluster's default"}
         settings |= {"times of moves": "when the watch told of them"}
         return Part(name="kubernetes", version=self._nodes[0].version, counts_others=True, settings=settings)
 

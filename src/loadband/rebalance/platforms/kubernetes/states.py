@@ -12,6 +12,10 @@ from typing import Any
 from loadband.rebalance.platforms.kubernetes.manifests import SLICE_LABEL
 
 Object = Mapping[str, Any]
+KOORDINATOR, LOW_NODE_LOAD = "koord-descheduler", "LowNodeLoad"
+"""Koordinator's descheduler as its Events name it, and its strategy that looks at what nodes use."""
+_OVERUTILIZED = 'by the reason "node is overutilized'
+"""How the Events of that strategy begin to say why: they don't name it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ class Eviction:
     uid: str
     """The pod's."""
     who: str
-    """The controller and its reason, as in `sigs.k8s.io.descheduler: LowNodeUtilization`."""
+    """The controller and its strategy, as in `sigs.k8s.io.descheduler: LowNodeUtilization`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,12 +146,19 @@ def pod_of(found: Object) -> PodState:
 
 
 def eviction_of(found: Object) -> Eviction | None:
-    """The eviction that an Event of events.k8s.io is about; None if it is about anything else."""
+    """The eviction that an Event of events.k8s.io is about; None if it is about anything else.
+
+    The Kubernetes descheduler gives the strategy as the Event's reason and `Descheduled` as its action. Koordinator's
+    gives `Descheduled` as the reason; which strategy it was can be read from the note only.
+    """
     regarding = found.get("regarding") or {}
-    if regarding.get("kind") != "Pod" or found.get("action") != "Descheduled":
+    if regarding.get("kind") != "Pod" or "Descheduled" not in {found.get("action"), found.get("reason")}:
         return None
-    who = f"{found.get('reportingController') or 'somebody'}: {found.get('reason') or 'no reason'}"
-    return Eviction(uid=regarding.get("uid", ""), who=who)
+    why = found.get("reason") or "no reason"
+    if why == "Descheduled":
+        note = str(found.get("note") or "")
+        why = LOW_NODE_LOAD if _OVERUTILIZED in note else note or "no reason"
+    return Eviction(uid=regarding.get("uid", ""), who=f"{found.get('reportingController') or 'somebody'}: {why}")
 
 
 def _conditions(status: Object) -> Mapping[str, Object]:
