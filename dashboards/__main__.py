@@ -6,10 +6,14 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards import fleet, regulator
+from dashboards import fleet, rebalance, regulator
 
 FOLDER = Path(__file__).parents[1] / "helm/loadband/files/dashboards"
-DASHBOARDS = {"loadband-regulator.json": regulator.dashboard, "loadband-fleet.json": fleet.dashboard}
+DASHBOARDS = {
+    "loadband-regulator.json": regulator.dashboard,
+    "loadband-fleet.json": fleet.dashboard,
+    "loadband-rebalance.json": rebalance.dashboard,
+}
 
 
 def text(name: str) -> str:

@@ -22,6 +22,7 @@ from dashboards.parts import (
     rows,
     states,
     timeline,
+    variables,
 )
 
 CLUSTER = 'cluster=~"$cluster"'
@@ -230,5 +231,5 @@ def dashboard() -> model.Dashboard:
         "All hosts and all regulators: which hosts are hot, how unbalanced they are, and what moved where.",
         {"Now": NOW, "Hosts": HOST_PANELS, "Regulators": REGULATOR_PANELS},
         ANNOTATIONS,
-        single=False,
+        selectors=variables(single=False),
     )

@@ -426,8 +426,7 @@ def variables(*, single: bool) -> list[Builder[model.VariableModel]]:
     Args:
         single: add a selector for one regulator; otherwise the nodes are all hosts, with or without a regulator.
     """
-    source = build.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    found: list[Builder[model.VariableModel]] = [source]
+    found: list[Builder[model.VariableModel]] = [_source()]
     chosen: list[str] = []
     for name in ("cluster", "node", "namespace", "pod"):
         hosts = name in {"cluster", "node"} and not single
@@ -439,6 +438,19 @@ def variables(*, single: bool) -> list[Builder[model.VariableModel]]:
     if single:
         found.append(_choice("instance", "Regulator", f"label_values(loadband_build_info{{{FLEET}}}, instance)"))
     return found
+
+
+def run_variables() -> list[Builder[model.VariableModel]]:
+    """Return the selectors for one run of a scenario: data source, run, and the address at which it was scraped."""
+    return [
+        _source(),
+        _choice("run", "Run", "label_values(loadband_rebalance_info{}, run)"),
+        _choice("instance", "Address", 'label_values(loadband_rebalance_info{run="$run"}, instance)'),
+    ]
+
+
+def _source() -> build.DatasourceVariable:
+    return build.DatasourceVariable("datasource").label("Data source").type("prometheus")
 
 
 def _choice(name: str, label: str, expression: str, *, many: bool = False) -> build.QueryVariable:
@@ -463,7 +475,7 @@ def assemble(  # noqa: PLR0913 - a dashboard has this many parts
     sections: dict[str, Sequence[Builder[model.Panel]]],
     annotations: Sequence[Annotation],
     *,
-    single: bool,
+    selectors: Sequence[Builder[model.VariableModel]],
 ) -> model.Dashboard:
     """Build a dashboard.
 
@@ -473,7 +485,7 @@ def assemble(  # noqa: PLR0913 - a dashboard has this many parts
         description: what it is for.
         sections: the panels under each heading, from left to right and down.
         annotations: the marks on the time axis.
-        single: whether it shows one regulator.
+        selectors: the variables at the top.
     """
     board = (
         build.Dashboard(title)
@@ -485,7 +497,7 @@ def assemble(  # noqa: PLR0913 - a dashboard has this many parts
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .time("now-30m", "now")
         .refresh("15s")
-        .variables(variables(single=single))
+        .variables(list(selectors))
         .link(
             build.DashboardLink("loadband")
             .type(model.DashboardLinkType.DASHBOARDS)

@@ -26,6 +26,7 @@ from dashboards.parts import (
     rows,
     states,
     timeline,
+    variables,
 )
 
 SECOND_AXIS = {"custom.axisPlacement": "right"}
@@ -333,5 +334,5 @@ def dashboard() -> model.Dashboard:
         "One regulator: does it hold its band, with what effort, and is it healthy?",
         {"Now": NOW, "The band": BAND, "Effort": EFFORT, "Health": HEALTH},
         ANNOTATIONS,
-        single=True,
+        selectors=variables(single=True),
     )

@@ -1,4 +1,4 @@
-"""What Prometheus sees: every metric name in one table, and one collector that renders one snapshot.
+"""What Prometheus sees of a regulator: every metric name in one table, and one collector that renders one snapshot.
 
 The names are an interface: dashboards, rules and charts depend on them. Nothing here counts or measures anything: a
 scrape reads one reference and renders what it holds, so all values of a scrape come from the same cycle.
@@ -7,7 +7,7 @@ scrape reads one reference and renders what it holds, so all values of a scrape 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -224,7 +224,7 @@ FAMILIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
+class Point:
     """One value of one metric, with its labels in the order of the declaration."""
 
     name: str
@@ -232,22 +232,32 @@ class _Point:
     labels: tuple[str, ...] = ()
 
 
-def registry(source: SnapshotSource, info: Info) -> CollectorRegistry:
-    """Create a registry with everything that `/metrics` shows.
+class PointCollector(Collector):
+    """Renders points into fresh metric objects for every scrape; a family without a point is absent.
 
     Args:
-        source: is read exactly once per scrape, from any thread.
-        info: values of the `_info` metrics.
+        families: the declarations, in order of exposition.
+        points: is called exactly once per `collect`, from any thread; names and labels are those of the families.
     """
-    own = CollectorRegistry()
-    own.register(SnapshotCollector(source, info))
-    ProcessCollector(registry=own)
-    PlatformCollector(registry=own)
-    return own
+
+    def __init__(self, families: Sequence[Family], points: Callable[[], Iterable[Point]]) -> None:
+        self._families = families
+        self._points = points
+
+    def describe(self) -> list[Metric]:
+        """Return the families without values, so that registering asks for no point."""
+        return [_metric(family, []) for family in self._families]
+
+    def collect(self) -> list[Metric]:
+        """Return the families that currently have a value, in order of declaration."""
+        by_name: dict[str, list[Point]] = {}
+        for point in self._points():
+            by_name.setdefault(point.name, []).append(point)
+        return [_metric(family, by_name[family.name]) for family in self._families if family.name in by_name]
 
 
-class SnapshotCollector(Collector):
-    """Renders the snapshot of the last cycle into fresh metric objects for every scrape.
+class SnapshotCollector(PointCollector):
+    """Renders the snapshot of the last cycle.
 
     An unknown value is absent, not zero: without a trustworthy reading, no ratio would be true. Counters and the series
     of every label value exist from the start.
@@ -258,90 +268,97 @@ class SnapshotCollector(Collector):
     """
 
     def __init__(self, source: SnapshotSource, info: Info) -> None:
-        self._source = source
-        self._info = info
-
-    def describe(self) -> list[Metric]:
-        """Return the families without values, so that registering reads no snapshot."""
-        return [_metric(family, []) for family in FAMILIES]
-
-    def collect(self) -> list[Metric]:
-        """Return the families that currently have a value, in order of declaration."""
-        by_name: dict[str, list[_Point]] = {}
-        for point in _points(self._source(), self._info):
-            by_name.setdefault(point.name, []).append(point)
-        return [_metric(family, by_name[family.name]) for family in FAMILIES if family.name in by_name]
+        super().__init__(FAMILIES, lambda: _points(source(), info))
 
 
-def _points(snapshot: Snapshot | None, info: Info) -> Iterator[_Point]:
+def registry(source: SnapshotSource, info: Info) -> CollectorRegistry:
+    """Create a registry with everything that a regulator's `/metrics` shows.
+
+    Args:
+        source: is read exactly once per scrape, from any thread.
+        info: values of the `_info` metrics.
+    """
+    return registry_of(SnapshotCollector(source, info))
+
+
+def registry_of(collector: Collector) -> CollectorRegistry:
+    """Create a registry with a collector's metrics and the client library's own about this process."""
+    own = CollectorRegistry()
+    own.register(collector)
+    ProcessCollector(registry=own)
+    PlatformCollector(registry=own)
+    return own
+
+
+def _points(snapshot: Snapshot | None, info: Info) -> Iterator[Point]:
     yield from _of_counts(snapshot.counts if snapshot else Counts(), info.scope)
     for state in State:
         now = snapshot is not None and snapshot.verdict.state is state
-        yield _Point("loadband_state", now, (state,))
-    yield _Point("loadband_settings_info", 1, (info.scope, info.controller, info.steal))
-    yield _Point("loadband_build_info", 1, (info.version, info.revision, info.python_version))
+        yield Point("loadband_state", now, (state,))
+    yield Point("loadband_settings_info", 1, (info.scope, info.controller, info.steal))
+    yield Point("loadband_build_info", 1, (info.version, info.revision, info.python_version))
     if snapshot:
         yield from _of_cycle(snapshot)
         yield from _of_reading(snapshot)
 
 
-def _of_counts(counts: Counts, scope: Scope) -> Iterator[_Point]:
-    yield _Point("loadband_cpu_seconds_total", counts.cpu.own, (scope, "own"))
-    yield _Point("loadband_cpu_seconds_total", counts.cpu.other, (scope, "other"))
-    yield _Point("loadband_cpu_seconds_total", counts.cpu.steal, (scope, "steal"))
-    yield _Point("loadband_cpu_seconds_total", counts.cpu.idle, (scope, "idle"))
-    yield _Point("loadband_in_band_seconds_total", counts.in_band_seconds)
-    yield _Point("loadband_observed_seconds_total", counts.observed_seconds)
-    yield _Point("loadband_cycles_total", counts.cycles)
-    yield _Point("loadband_cycle_overruns_total", counts.overruns)
+def _of_counts(counts: Counts, scope: Scope) -> Iterator[Point]:
+    yield Point("loadband_cpu_seconds_total", counts.cpu.own, (scope, "own"))
+    yield Point("loadband_cpu_seconds_total", counts.cpu.other, (scope, "other"))
+    yield Point("loadband_cpu_seconds_total", counts.cpu.steal, (scope, "steal"))
+    yield Point("loadband_cpu_seconds_total", counts.cpu.idle, (scope, "idle"))
+    yield Point("loadband_in_band_seconds_total", counts.in_band_seconds)
+    yield Point("loadband_observed_seconds_total", counts.observed_seconds)
+    yield Point("loadband_cycles_total", counts.cycles)
+    yield Point("loadband_cycle_overruns_total", counts.overruns)
     for reason in DropReason:
-        yield _Point("loadband_cycle_failures_total", counts.failures.get(reason, 0), (reason,))
-    yield _Point("loadband_worker_restarts_total", counts.worker_restarts)
+        yield Point("loadband_cycle_failures_total", counts.failures.get(reason, 0), (reason,))
+    yield Point("loadband_worker_restarts_total", counts.worker_restarts)
     for source in SETPOINT_SOURCES:
-        yield _Point("loadband_band_changes_total", counts.band_changes.get(source, 0), (source,))
+        yield Point("loadband_band_changes_total", counts.band_changes.get(source, 0), (source,))
 
 
-def _of_cycle(snapshot: Snapshot) -> Iterator[_Point]:
+def _of_cycle(snapshot: Snapshot) -> Iterator[Point]:
     if band := snapshot.setpoint.band:
-        yield _Point("loadband_band_min_ratio", band.low)
-        yield _Point("loadband_band_max_ratio", band.high)
+        yield Point("loadband_band_min_ratio", band.low)
+        yield Point("loadband_band_max_ratio", band.high)
     if progress := snapshot.setpoint.progress:
-        yield _Point("loadband_profile_info", 1, (progress.profile,))
+        yield Point("loadband_profile_info", 1, (progress.profile,))
         for phase in progress.phases:
-            yield _Point("loadband_profile_phase", phase == progress.phase, (phase,))
-    yield _Point("loadband_workers", snapshot.command.workers)
-    yield _Point("loadband_worker_duty_ratio", snapshot.command.duty)
-    yield _Point("loadband_effort_cpus", snapshot.command.effort)
+            yield Point("loadband_profile_phase", phase == progress.phase, (phase,))
+    yield Point("loadband_workers", snapshot.command.workers)
+    yield Point("loadband_worker_duty_ratio", snapshot.command.duty)
+    yield Point("loadband_effort_cpus", snapshot.command.effort)
     if snapshot.command.latched is not None:
-        yield _Point("loadband_latched_effort_cpus", snapshot.command.latched)
+        yield Point("loadband_latched_effort_cpus", snapshot.command.latched)
     if snapshot.latch_timestamp is not None:
-        yield _Point("loadband_latch_timestamp_seconds", snapshot.latch_timestamp)
+        yield Point("loadband_latch_timestamp_seconds", snapshot.latch_timestamp)
     if throttling := snapshot.throttling:
-        yield _Point("loadband_cpu_throttled_seconds_total", throttling.throttled_seconds)
-        yield _Point("loadband_cpu_throttled_periods_total", throttling.throttled_periods)
-        yield _Point("loadband_cpu_periods_total", throttling.periods)
-    yield _Point("loadband_cycle_duration_seconds", snapshot.durations)
-    yield _Point("loadband_last_cycle_timestamp_seconds", snapshot.timestamp)
+        yield Point("loadband_cpu_throttled_seconds_total", throttling.throttled_seconds)
+        yield Point("loadband_cpu_throttled_periods_total", throttling.throttled_periods)
+        yield Point("loadband_cpu_periods_total", throttling.periods)
+    yield Point("loadband_cycle_duration_seconds", snapshot.durations)
+    yield Point("loadband_last_cycle_timestamp_seconds", snapshot.timestamp)
     if snapshot.deadline is not None:
-        yield _Point("loadband_deadline_timestamp_seconds", snapshot.deadline)
+        yield Point("loadband_deadline_timestamp_seconds", snapshot.deadline)
 
 
-def _of_reading(snapshot: Snapshot) -> Iterator[_Point]:
+def _of_reading(snapshot: Snapshot) -> Iterator[Point]:
     reading, scope = snapshot.reading, snapshot.scope
     if reading is None or snapshot.utilization is None:
         return
-    yield _Point("loadband_cpu_utilization_ratio", snapshot.utilization, (scope,))
-    yield _Point("loadband_cpu_ratio", reading.own, (scope, "own"))
-    yield _Point("loadband_cpu_ratio", reading.other, (scope, "other"))
-    yield _Point("loadband_cpu_ratio", reading.steal, (scope, "steal"))
-    yield _Point("loadband_cpu_ratio", reading.idle, (scope, "idle"))
+    yield Point("loadband_cpu_utilization_ratio", snapshot.utilization, (scope,))
+    yield Point("loadband_cpu_ratio", reading.own, (scope, "own"))
+    yield Point("loadband_cpu_ratio", reading.other, (scope, "other"))
+    yield Point("loadband_cpu_ratio", reading.steal, (scope, "steal"))
+    yield Point("loadband_cpu_ratio", reading.idle, (scope, "idle"))
     if snapshot.setpoint.band:
-        yield _Point("loadband_in_band", snapshot.in_band)
-    yield _Point("loadband_capacity_cpus", reading.capacity, (scope,))
-    yield _Point("loadband_reach_cpus", reading.reach)
+        yield Point("loadband_in_band", snapshot.in_band)
+    yield Point("loadband_capacity_cpus", reading.capacity, (scope,))
+    yield Point("loadband_reach_cpus", reading.reach)
 
 
-def _metric(family: Family, points: list[_Point]) -> Metric:
+def _metric(family: Family, points: list[Point]) -> Metric:
     """Build the client library's object for a family; it wants names of counters and infos without their suffix."""
     metric: Metric
     match family.kind:

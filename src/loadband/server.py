@@ -1,4 +1,4 @@
-"""The read-only web application of a regulator: `/metrics` for Prometheus, two probes, and `/` for people.
+"""The read-only web applications: of a regulator, `/metrics` for Prometheus, two probes, and `/` for people.
 
 `serving.Server` serves it.
 """
@@ -33,35 +33,18 @@ _REFUSED = re.compile(r"[^;]*;\s*q=0(\.0{0,3})?\s*", re.ASCII | re.IGNORECASE)
 """An encoding that the client doesn't want (RFC 9110); the client library doesn't look at the weight."""
 
 
-class Application:
-    """The WSGI application: `/metrics`, `/healthz`, `/readyz` and `/`.
+class Exposition:
+    """A WSGI application with metrics and nothing else: `/metrics`, and a sentence at `/`.
 
-    Other paths get 404, methods other than GET and HEAD get 405. The only 5xx is the 503 of the two probes.
+    Other paths get 404, methods other than GET and HEAD get 405.
 
     Args:
         registry: what `/metrics` shows, as text or OpenMetrics, gzipped if the client asks for it.
-        minute: has the latest snapshot, for the probes, and those of the last minute, shown on `/`.
-        version: shown on `/`.
-        stopping: returns whether the program is about to end; from then on it isn't ready.
-        clock: the monotonic clock of the snapshots, seconds.
     """
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        minute: Minute,
-        *,
-        version: str,
-        stopping: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._source = minute.latest
-        self._version = version
-        self._minute = minute
-        self._stopping = stopping
-        self._clock = clock
-        self._routes = {"/": self._root, "/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
+        self._routes = {"/": self._root, "/metrics": self._metrics}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -83,6 +66,40 @@ class Application:
         if gzip_accepted(",".join(each for each in encodings if not _REFUSED.fullmatch(each))):
             return Answer(HTTPStatus.OK, gzip.compress(body), content_type, {"Content-Encoding": "gzip"})
         return Answer(HTTPStatus.OK, body, content_type)
+
+    def _root(self, _: WSGIEnvironment) -> Answer:
+        return Answer.of_text("Metrics for Prometheus are at /metrics.")
+
+
+class Application(Exposition):
+    """The WSGI application of a regulator: `/metrics`, `/healthz`, `/readyz` and `/`.
+
+    The only 5xx is the 503 of the two probes.
+
+    Args:
+        registry: what `/metrics` shows, as text or OpenMetrics, gzipped if the client asks for it.
+        minute: has the latest snapshot, for the probes, and those of the last minute, shown on `/`.
+        version: shown on `/`.
+        stopping: returns whether the program is about to end; from then on it isn't ready.
+        clock: the monotonic clock of the snapshots, seconds.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        minute: Minute,
+        *,
+        version: str,
+        stopping: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(registry)
+        self._source = minute.latest
+        self._version = version
+        self._minute = minute
+        self._stopping = stopping
+        self._clock = clock
+        self._routes |= {"/healthz": self._healthz, "/readyz": self._readyz}
 
     def _healthz(self, _: WSGIEnvironment) -> Answer:
         snapshot = self._source()

@@ -22,7 +22,7 @@ from full_snapshot import INFO, SNAPSHOT
 from program import get
 from rich.console import Console
 
-from dashboards.__main__ import DASHBOARDS, FOLDER
+from dashboards.__main__ import FOLDER
 from loadband.metrics import registry
 from loadband.page import Minute
 from loadband.quantities import Progress, Snapshot, Throttling
@@ -33,6 +33,8 @@ from loadband.server import Application
 from loadband.serving import Server
 
 Json = dict[str, Any]
+DASHBOARDS = ("loadband-fleet.json", "loadband-regulator.json")
+"""Those about regulators; test_rebalance_lab.py asks the third one's questions of a run."""
 CONFIGURATION = [
     shipped.path("prometheus.yml"),
     shipped.path("alertmanager.yml"),

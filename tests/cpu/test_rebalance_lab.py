@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import signal
@@ -15,13 +17,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadband.rebalance import recording
+from loadband.rebalance import prometheus, recording
 from loadband.rebalance.events import (
     Alert,
     AlertState,
     Disturbance,
     End,
     EndReason,
+    Imbalance,
     Move,
     MoveState,
     Phase,
@@ -29,6 +32,7 @@ from loadband.rebalance.events import (
     Recording,
     Trouble,
 )
+from loadband.rebalance.timeline import Timeline
 
 pytestmark = [
     pytest.mark.cpu,
@@ -131,11 +135,62 @@ def ending(found: Recording) -> EndReason | None:
     return next((event.reason for event in found.events if isinstance(event, End)), None)
 
 
+BOARD = Path(__file__).parents[2] / "helm/loadband/files/dashboards/loadband-rebalance.json"
+LATE = 1.5
+"""Seconds that a value of Prometheus may be behind the recording: a scrape and a sample, on a busy machine."""
+
+
+class Scraped:
+    """What the run's own Prometheus has scraped of the run.
+
+    Args:
+        running: its servers are still there.
+    """
+
+    def __init__(self, running: Lab) -> None:
+        (listens,) = (word for word in running.program("prometheus").cmdline() if "--web.listen-address" in word)
+        with prometheus.Client(f"http://{listens.partition('=')[2]}") as asked:
+            ((self.info, _),) = asked.query("loadband_rebalance_info")
+            (self.done,) = (value for _, value in asked.query('loadband_rebalance_moves_total{outcome="done"}'))
+            now = time.time()
+            self.spread = asked.range("loadband_rebalance_spread_ratio", now - 40, now, 1)[0][1]
+            self.phases = asked.range("loadband_rebalance_phase == 1", now - 40, now, 1)
+            self.empty = [
+                (panel["title"], target["expr"])
+                for panel in json.loads(BOARD.read_text())["panels"]
+                for target in panel.get("targets", [])
+                if not asked.range(self._interpolated(target["expr"]), now - 40, now, 1)
+            ]
+
+    def _interpolated(self, expression: str) -> str:
+        return expression.replace("$instance", self.info["instance"]).replace("$__rate_interval", "5s")
+
+    def assert_agrees(self, found: Recording) -> None:
+        """Check it against the recording of the same run."""
+        assert (self.info["run"], self.info["rebalancer"]) == (found.run.run, found.run.rebalancer.name)
+        assert {title for title, _ in self.empty} <= {"Disturbances by kind"}
+        line = Timeline(found)
+        spreads = zip(line.moments, line.imbalances(Imbalance.SPREAD), strict=True)
+        recorded = [(at, spread) for at, spread in spreads if not math.isnan(spread)]
+        compared = 0
+        for at, value in self.spread:
+            near = [spread for when, spread in recorded if at - 2 * LATE <= when <= at + LATE]
+            assert not near or min(near) - 0.01 <= value <= max(near) + 0.01
+            compared += bool(near)
+        assert compared > 20
+        begins = {str(event.name): event.at for event in found.events if isinstance(event, Phase)}
+        for labels, points in self.phases:
+            assert begins[labels["phase"]] <= points[0][0] <= begins[labels["phase"]] + 1 + LATE
+        assert {"baseline", "watch"} <= {labels["phase"] for labels, _ in self.phases}
+
+
 def test_an_overload_fires_the_alert_and_the_mover_brings_balance_back(tmp_path: Path) -> None:
     with lab(tmp_path) as running:
         running.until("recovery begins")
+        scraped = Scraped(running)
         running.end()
         found = running.recording
+    scraped.assert_agrees(found)
     assert ending(found) is EndReason.COMPLETE
     assert [event.name for event in found.events if isinstance(event, Phase)] == list(PhaseName)
     states = [event.state for event in found.events if isinstance(event, Alert) and event.name == found.run.plan.alert]
@@ -143,7 +198,7 @@ def test_an_overload_fires_the_alert_and_the_mover_brings_balance_back(tmp_path:
         states = states[2:]  # at the threshold the first evaluations may go either way
     assert states[:4] == [AlertState.PENDING, AlertState.FIRING, AlertState.NOTIFIED, AlertState.RESOLVED]
     moved = [event for event in found.events if isinstance(event, Move) and event.state is MoveState.DONE]
-    assert moved
+    assert len(moved) == scraped.done > 0
     assert {(move.source, move.destination, move.by) for move in moved} == {("host-1", "host-2", "mover")}
     assert found.run.rebalancer.settings
     assert [part.name for part in found.run.monitoring] == ["prometheus", "alertmanager"]

@@ -473,7 +473,7 @@ def test_two_releases_share_no_dashboard() -> None:
             (name, json.loads(text)["uid"], json.loads(text)["title"]) for one in data for name, text in one.items()
         ]
     for column in zip(*both, strict=True):
-        assert len(set(column)) == len(both) == 6
+        assert len(set(column)) == len(both) == 9
     assert all(len(uid) <= 40 for _, uid, _ in both)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from followed import FOLLOWED
 from full_snapshot import INFO, SNAPSHOT
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -20,11 +21,13 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from dashboards.__main__ import DASHBOARDS, FOLDER, text
-from loadband.metrics import registry
+from loadband.metrics import PointCollector, registry, registry_of
+from loadband.rebalance import progress
 
 TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs/dashboards.md"
 Json = dict[str, Any]
+WORKLOAD = {"cluster", "node", "namespace", "pod"}
 
 register_default_plugins()
 
@@ -73,9 +76,10 @@ def named(expression: str) -> set[str]:
 
 
 def exported() -> set[str]:
-    """The names of all series on /metrics."""
-    lines = generate_latest(registry(lambda: SNAPSHOT, INFO)).decode()
-    return {sample.name for family in parse_text(lines) for sample in family.samples}
+    """The names of all series on the /metrics of a regulator and of a run."""
+    run = registry_of(PointCollector(progress.FAMILIES, FOLLOWED.points))
+    lines = [generate_latest(one).decode() for one in (registry(lambda: SNAPSHOT, INFO), run)]
+    return {sample.name for text in lines for family in parse_text(text) for sample in family.samples}
 
 
 def recorded() -> set[str]:
@@ -109,7 +113,7 @@ def test_it_has_a_fixed_name_and_the_variables_that_it_uses(name: str) -> None:
     made = board(name)
     assert f"{made['uid']}.json" == name
     variables = {variable["name"] for variable in made["templating"]["list"]}
-    assert variables >= {"datasource", "cluster", "node", "namespace", "pod"}
+    assert variables >= {"datasource"} | ({"run", "instance"} if "rebalance" in name else WORKLOAD)
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(made)))
     builtin = {"__rate_interval", "__range", "__url_time_range", "__value", "__all"}
     assert used - builtin <= variables
@@ -135,7 +139,7 @@ def test_panels_lie_side_by_side(name: str) -> None:
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_each_panel_asks_the_chosen_source_and_is_explained(name: str) -> None:
-    heading = "Regulator" if "regulator" in name else "Fleet"
+    heading = board(name)["title"].removeprefix("loadband / ")
     section = DOCS.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     documented = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
     for panel in panels(name):
@@ -201,6 +205,8 @@ UNITS = (
     (r"histogram_quantile|_seconds_sum.* / ", "s"),
     (r" / ", "percentunit"),
     (r"^count|ALERTS|loadband_(state|build_info|settings_info|profile_info|profile_phase)\b", "short"),
+    (r"loadband_rebalance_imbalance", "percentunit"),  # of spread and sd; cv and peak have no unit
+    (r"loadband_rebalance_((info|repeats?|phase|verdict|alert|host_slices)\b|moves_|\w+_total\b)", "short"),
     (r"_timestamp_seconds \* 1000$", "dateTimeFromNow"),
     (r" - \w+_timestamp_seconds$", "s"),
     (r"\brate\(\w+_seconds_total", "suffix: CPUs"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ import yaml
 from trove_classifiers import classifiers
 
 from loadband.exits import Exit
-from loadband.metrics import FAMILIES
+from loadband.metrics import FAMILIES, Family
 from loadband.quantities import State
+from loadband.rebalance import progress
 from loadband.settings import DECLARATIONS
 
 ROOT = next(path for path in Path(__file__).parents if (path / "pyproject.toml").is_file())
@@ -35,15 +36,19 @@ def settings_table() -> list[str]:
     return ["| variable | default | allowed | meaning |", "|---|---|---|---|", *rows]
 
 
-def metrics_table() -> list[str]:
+def metrics_table(families: Sequence[Family] = FAMILIES) -> list[str]:
     rows = ["| metric | type | meaning |", "|---|---|---|"]
-    for family in FAMILIES:
+    for family in families:
         labels = "".join(("{", ",".join(family.labels), "}")) if family.labels else ""
         rows.append(f"| `{family.name}{labels}` | {family.kind} | {family.help} |")
     return rows
 
 
-TABLES = {"settings.md": ("All settings", settings_table), "metrics.md": ("All metrics", metrics_table)}
+TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
+    "settings.md": ("All settings", settings_table),
+    "metrics.md": ("All metrics", metrics_table),
+    "rebalance-metrics.md": ("All metrics of a run", partial(metrics_table, progress.FAMILIES)),
+}
 """By file, the heading of the last section and what stands under it. `python` and this file write them."""
 
 

@@ -7,18 +7,26 @@ import json
 import os
 import shutil
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from program import run
+from followed import ABOUT
+from program import get, run
+from recordings import CASES
 
 from loadband import cli
 from loadband.ending import Ending
 from loadband.exits import Exit
 from loadband.rebalance import shipped
 from loadband.rebalance.cli import COMMANDS, main
+from loadband.rebalance.events import EndReason
+from loadband.rebalance.exporter import LOOPBACK, Exporter
+from loadband.rebalance.recording import Writer
+from loadband.rebalance.run import Result
+from loadband.rebalance.session import Session
 
 
 def test_help_lists_every_command_and_each_has_a_help_of_its_own() -> None:
@@ -125,12 +133,55 @@ def test_run_refuses_what_it_cannot_run(
     assert said.replace("OUT", str(tmp_path)) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--repeats", "0"], ["--rebalancer", "move"], ["--platform", "moon"], []])
+@pytest.mark.parametrize(
+    "words", [["--repeats", "0"], ["--rebalancer", "move"], ["--platform", "moon"], ["--listen", "moon"], []]
+)
 def test_run_refuses_bad_arguments(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["run", *(["hot-host"] if words else []), *words], at_once)
     assert ended.value.code == Exit.BAD_INPUT
     assert "loadband rebalance run: error: " in capsys.readouterr().err
+
+
+def test_run_refuses_an_address_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with Exporter(LOOPBACK) as taken:
+        assert main(["run", "hot-host", "--listen", taken.address], at_once) == Exit.BAD_INPUT
+        said = f"loadband: --listen {taken.address}: cannot listen on {taken.address}: Address already in use\n"
+        assert capsys.readouterr().err == said
+
+
+def test_run_serves_metrics_until_its_verdict_has_been_scraped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = CASES["good"]()
+    scraped: list[str] = []
+    exporters: list[Exporter] = []
+
+    def perform(session: Session, wait: Callable[[float], bool], _: object) -> list[Result]:
+        """A run that is over at once."""
+        assert session.exporter
+        exporters.append(session.exporter)
+        session.exporter.follow(ABOUT, recording.run.plan)
+        wait(1)
+        session.out.mkdir()
+        with Writer(session.recording(1), recording.run) as writer:
+            for event in recording.events:
+                writer.write(event)
+        return [Result(EndReason.COMPLETE, "", ())]
+
+    def wait(_: float) -> bool:
+        scraped.append(get(int(exporters[0].address.rpartition(":")[2]), "/metrics"))
+        return False
+
+    monkeypatch.setattr("loadband.rebalance.run_command.perform", perform)
+    words = ["run", "hot-host", "--listen", "127.0.0.1:0", "--out", str(tmp_path / "out")]
+    assert main(words, wait) == Exit.OK
+    assert f"loadband: metrics at http://{exporters[0].address}/metrics\n" in capsys.readouterr().err
+    during, after = scraped
+    assert 'loadband_rebalance_verdict{verdict="PASS"} 0.0\n' in during
+    assert 'loadband_rebalance_verdict{verdict="PASS"} 1.0\n' in after
+    with pytest.raises(OSError, match="refused"):
+        wait(1)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two CPUs are needed, one for each host")

@@ -14,13 +14,18 @@ import httpx
 import psutil
 import pytest
 from exporters import Exporter, exporting
+from followed import ABOUT
 from plans import plan
 
 from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Trouble
+from loadband.rebalance.exporter import LOOPBACK
+from loadband.rebalance.exporter import Exporter as RunExporter
 from loadband.rebalance.health import HEALTH
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Target
+from loadband.rebalance.prometheus import Client
 from loadband.rebalance.run import MonitoringError
+from loadband.rebalance.shipped import UTILIZATION
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("prometheus") and (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager"))),
@@ -42,7 +47,10 @@ class Stage:
         self.targets: list[Target] = []
 
     @contextmanager
-    def open(self) -> Iterator[None]:
+    def open(self, scrapes: RunExporter | None = None) -> Iterator[None]:
+        if scrapes:
+            scrapes.follow(ABOUT, PLAN)
+            self.servers.scrape_exporter(scrapes.address)
         try:
             with exporting(self.exporters) as targets:
                 self.targets += targets
@@ -82,7 +90,7 @@ class Stage:
 
 def test_a_hot_host_goes_through_the_chain_and_each_state_has_its_time(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
-    with stage.open():
+    with RunExporter(LOOPBACK) as of_run, stage.open(scrapes=of_run):
         assert stage.servers.missing() == ""
         began = time.time()
         # Above the plan's threshold, and below the shipped one.
@@ -108,6 +116,12 @@ def test_a_hot_host_goes_through_the_chain_and_each_state_has_its_time(tmp_path:
             assert alert.at == pytest.approx(stage.recorded(state), abs=0.002)
         assert len(stage.bodies) >= 2
         assert [event for event in stage.events if isinstance(event, Disturbance)] == []
+        assert stage.servers.url
+        with Client(stage.servers.url) as asked:
+            (((labels, _),), hosts) = (asked.query(name) for name in ("loadband_rebalance_repeat", UTILIZATION))
+        # The run's own metrics are scraped, and make neither a host nor a regulator of it.
+        assert labels == {"__name__": "loadband_rebalance_repeat", "job": "rebalance", "instance": of_run.address}
+        assert {host["node"] for host, _ in hosts} == {"a", "b"}
 
 
 def test_what_is_broken_is_reported_once_and_alerts_are_dated_by_polls_then(tmp_path: Path) -> None:

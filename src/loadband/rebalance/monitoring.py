@@ -18,6 +18,9 @@ from loadband.rebalance.platforms import Target
 from loadband.rebalance.programs import ProgramError
 from loadband.rebalance.run import MonitoringError
 
+EXPORTER_JOB = "rebalance"
+"""The run's own metrics. The rules take jobs with `loadband` in their names for regulators, and alert when they end."""
+
 
 class Servers:
     """See `Monitoring`.
@@ -74,6 +77,15 @@ class Servers:
             },
         )
         self._next_poll = 0.0
+
+    def scrape_exporter(self, address: str) -> None:
+        """Scrape the run's own metrics, too.
+
+        Args:
+            address: `host:port`; to be called before `start`.
+        """
+        job = {"job_name": EXPORTER_JOB, "static_configs": [{"targets": [address]}]}
+        self._prometheus.config["scrape_configs"].append(job)
 
     @property
     def url(self) -> str | None:

@@ -7,8 +7,9 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from loadband.rebalance import access
 from loadband.rebalance import scenario as scenarios
 from loadband.rebalance.check import draw, load
 from loadband.rebalance.events import EndReason, Part
+from loadband.rebalance.exporter import Exporter
 from loadband.rebalance.platforms import Platform, PlatformError
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.rebalancers import RebalancerError
@@ -36,9 +38,18 @@ from loadband.rebalance.session import (
     SessionError,
     perform,
 )
+from loadband.rebalance.verdict import Outcome
+from loadband.serving import ListenError
 from loadband.sources import SettingsError
+from loadband.units import Address, Listen
 
 MOST_REPEATS = 100
+OUTCOMES: Mapping[int, Outcome] = {
+    Exit.OK: Outcome.PASS,
+    Exit.NOT_ACHIEVED: Outcome.FAIL,
+    Exit.INVALID: Outcome.INVALID,
+}
+"""By exit code, the verdict that it stands for."""
 
 
 def run(words: Sequence[str], wait: Callable[[float], bool]) -> int:
@@ -49,18 +60,38 @@ def run(words: Sequence[str], wait: Callable[[float], bool]) -> int:
         wait: waits for some seconds, or less if the run is to end; returns whether it is.
     """
     asked = run_parser().parse_args(words)
+    with ExitStack() as stack:
+        try:
+            session = _session(asked)
+            if asked.dry_run:
+                return _show_plan(session)
+            if asked.listen is not None:
+                session = replace(session, exporter=stack.enter_context(_exporter(asked.listen)))
+            results = perform(session, wait, Console())
+        except (DocumentError, SettingsError) as error:
+            return _refuse(*error.problems)
+        except (MissingError, MonitoringError, PlatformError, RebalancerError, SessionError, ListenError) as error:
+            return _refuse(str(error))
+        for problem in (problem for result in results for problem in result.left):
+            say(f"loadband: not undone: {problem}")
+        code = _judge(session, results)
+        if session.exporter and code in OUTCOMES:
+            session.exporter.judged(OUTCOMES[code], wait)
+        return code
+
+
+def _exporter(listen: Listen) -> Exporter:
+    """What serves the run's metrics.
+
+    Raises:
+        ListenError: the address can't be had.
+    """
     try:
-        session = _session(asked)
-        if asked.dry_run:
-            return _show_plan(session)
-        results = perform(session, wait, Console())
-    except (DocumentError, SettingsError) as error:
-        return _refuse(*error.problems)
-    except (MissingError, MonitoringError, PlatformError, RebalancerError, SessionError) as error:
-        return _refuse(str(error))
-    for problem in (problem for result in results for problem in result.left):
-        say(f"loadband: not undone: {problem}")
-    return _judge(session, results)
+        exporter = Exporter(listen)
+    except ListenError as error:
+        raise ListenError(f"--listen {listen}: {error}") from error
+    say(f"loadband: metrics at http://{exporter.address}/metrics")
+    return exporter
 
 
 def _judge(session: Session, results: Sequence[Result]) -> int:
@@ -115,6 +146,12 @@ def run_parser() -> ArgumentParser:
         "--node-cpus", metavar="N", type=_cpus, help="What a pod may use of a node; default: what the node says."
     )
     access.add_options(parser, "Default: the run starts its own servers.")
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        type=_address,
+        help="Export metrics of the run for a Prometheus to scrape: host:port or [::]:port; default: off.",
+    )
     parser.add_argument("--repeats", metavar="N", type=_repeats, help="Default: the scenario's.")
     parser.add_argument("--seed", metavar="N", type=int, help="Default: the scenario's.")
     parser.add_argument(
@@ -128,6 +165,13 @@ def _repeats(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= MOST_REPEATS):
         raise argparse.ArgumentTypeError(f"must be 1..{MOST_REPEATS}")
     return int(text)
+
+
+def _address(text: str) -> Listen | None:
+    try:
+        return Address()(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def _cpus(text: str) -> float:

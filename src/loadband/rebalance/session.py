@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -15,12 +16,14 @@ from loadband.rebalance import scenario as scenarios
 from loadband.rebalance.access import Access
 from loadband.rebalance.events import EndReason, Event, Part, Plan, Real, Run
 from loadband.rebalance.existing import Existing
+from loadband.rebalance.exporter import LOOPBACK, Exporter
 from loadband.rebalance.live import watching
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Platform, PlatformError
 from loadband.rebalance.platforms.kubernetes.cluster import Api
 from loadband.rebalance.platforms.kubernetes.manifests import Where
 from loadband.rebalance.platforms.local import Local
+from loadband.rebalance.progress import About
 from loadband.rebalance.rebalancers import Rebalancer, RebalancerError, hbal
 from loadband.rebalance.rebalancers.descheduler import OF_KOORDINATOR, OF_KUBERNETES, Descheduler, Kind
 from loadband.rebalance.rebalancers.mover import Mover
@@ -146,6 +149,8 @@ class Session:
     """The folder of the recordings; made if it isn't there."""
     existing: Access | None = None
     """Servers that watch the hosts already; None: the run has its own."""
+    exporter: Exporter | None = None
+    """Shows the run's metrics to others; None: only the run's own Prometheus sees them."""
 
     def new_platform(self) -> Platform:
         """A fresh platform.
@@ -163,13 +168,14 @@ class Session:
         """
         return REBALANCERS[self.rebalancer](self.planner, self.cluster)
 
-    def new_monitoring(self, folder: Path, hosts: Sequence[str], plan: Plan) -> Monitoring:
+    def new_monitoring(self, folder: Path, hosts: Sequence[str], plan: Plan, exporter: str = "") -> Monitoring:
         """A Prometheus and an Alertmanager, not started.
 
         Args:
             folder: empty; what they write is in it.
             hosts: the names of those that have to be seen.
             plan: names the alert and the hot threshold.
+            exporter: `host:port` of the run's own metrics, for a Prometheus of its own to scrape; empty: it doesn't.
 
         Raises:
             MissingError: a program isn't installed.
@@ -177,7 +183,10 @@ class Session:
         """
         if self.existing is not None:
             return Existing(self.existing, hosts, plan)
-        return Servers(folder, hosts, plan, self.scenario.faster)
+        servers = Servers(folder, hosts, plan, self.scenario.faster)
+        if exporter:
+            servers.scrape_exporter(exporter)
+        return servers
 
     def recording(self, repeat: int) -> Path:
         """Where a repeat is recorded."""
@@ -249,13 +258,29 @@ def play(session: Session, run: str, repeat: int, wait: Callable[[float], bool],
         platform, rebalancer = session.new_platform(), session.new_rebalancer()
         script = scenarios.script(scenario, platform.hosts(), session.seed)
         names = [host.name for host in platform.hosts()]
-        monitoring = session.new_monitoring(folder, names, script.plan)
+        exporters = [session.exporter] if session.exporter else []
+        address = ""
+        if session.existing is None:
+            # One of its own: whoever else scrapes may still be there when this Prometheus is gone.
+            exporters.append(own := stack.enter_context(Exporter(LOOPBACK)))
+            address = own.address
+        monitoring = session.new_monitoring(folder, names, script.plan, address)
         stack.callback(monitoring.close)
         try:
             session.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SessionError(f"{session.out}: can't be made: {error.strerror}") from error
         sink = _File(session.recording(repeat), stack)
-        audience = stack.enter_context(watching(console, title, script.plan))
+        about = About(
+            run=run,
+            scenario=scenario.name,
+            platform=session.platform,
+            rebalancer=session.rebalancer,
+            version=version("loadband"),
+            repeat=repeat,
+            repeats=session.repeats,
+        )
+        audience = [stack.enter_context(watching(console, title, script.plan))]
+        audience += [exporter.follow(about, script.plan) for exporter in exporters]
         cast = Cast(platform, monitoring, rebalancer)
-        return Conductor(script, cast, sink, RealTime(wait), [audience]).run(run, repeat, session.repeats)
+        return Conductor(script, cast, sink, RealTime(wait), audience).run(run, repeat, session.repeats)
