@@ -1,68 +1,85 @@
-"""The composition root: parse, wire, run, exit code; no other logic."""
+"""The command line: parse, hand over to a command or a run, exit code; no other logic.
+
+What a run needs beside its settings and its sensor is loaded late, in the first control interval: it takes as long.
+"""
 
 from __future__ import annotations
 
-import math
-import os
-import platform
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadband import notify, output
+from loadband import __version__, notify
 from loadband.commands import say, show
-from loadband.control import Control
-from loadband.controller import Adaptive, Controller, Latch, Step
-from loadband.document import DocumentError
 from loadband.ending import Ending
 from loadband.exits import Exit
-from loadband.metrics import Info, registry
-from loadband.neighbours import Neighbours
-from loadband.page import Minute
-from loadband.playback import Follower, ProfileFile, play
-from loadband.profile import Profile
-from loadband.quantities import Snapshot, State
-from loadband.regulator import WINDOW, Decider, Regulator, lease_of
+from loadband.quantities import Sample, Scope
 from loadband.sensor import Sensor, SensorError, UnreadableError, open_sensor
-from loadband.server import Application
-from loadband.serving import ListenError, Server
-from loadband.setpoint import SetpointCell
-from loadband.settings import REVISION, Asked, LawName, Loaded, LogLevel, OnEnd, Settings, help_text, load
+from loadband.settings import Asked, Loaded, help_text, load
 from loadband.sources import SettingsError
-from loadband.units import Listen
-from loadband.workers import Burner, Workers, choose_burn
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
+    from loadband.playback import ProfileFile
+    from loadband.profile import Profile
 
-OUTPUT_SECONDS = 1.0
-"""How long the view or the log has for its last words; a blocked terminal or pipe gets no more."""
+UNDO_SECONDS = 60
+"""How long the end of a rebalance run may take: what it made in a cluster has to be gone first."""
 
 
 def main(ending: Ending) -> int:
     """Run with the arguments and the environment of this process; returns the exit code."""
     if (code := _aside(sys.argv[1:], ending)) is not None:
         return code
+    first = _FirstLook()
     try:
-        loaded = load(sys.argv[1:])
+        loaded = load(sys.argv[1:], first.take)
+        if loaded is Asked.HELP:
+            return show(help_text())
+        if loaded is Asked.VERSION:
+            return show(f"loadband {__version__}\n")
+        assert isinstance(loaded, Loaded)  # noqa: S101 - for the type checker
+        for warning in loaded.warnings:
+            say(f"loadband: {warning}")
+        played = _played(loaded.settings.profile)
+        return show(loaded.check_text() + "\n") if loaded.check else _start(loaded, played, first, ending)
     except SettingsError as error:
-        return _refuse(error.problems)
-    if loaded is Asked.HELP:
-        return show(help_text())
-    if loaded is Asked.VERSION:
-        return show(f"loadband {version('loadband')}\n")
-    assert isinstance(loaded, Loaded)  # noqa: S101 - for the type checker
-    for warning in loaded.warnings:
-        say(f"loadband: {warning}")
-    file = ProfileFile(loaded.settings.profile) if loaded.settings.profile else None
-    try:
-        played = (file, file.load()) if file else None
-    except DocumentError as error:
-        return _refuse(error.problems)
-    return show(loaded.check_text() + "\n") if loaded.check else _start(loaded, played, ending)
+        for problem in error.problems:
+            say(f"loadband: {problem}")
+        notify.tell(f"STATUS=bad settings: {'; '.join(error.problems)}")
+        return Exit.BAD_INPUT
+
+
+class _FirstLook:
+    """The sensor and its first sample, taken early: while the rest is loaded, the first interval passes."""
+
+    def __init__(self) -> None:
+        self._sensor: Sensor | None = None
+        self.sample: Sample | None = None
+        """None if there is none yet that counts."""
+
+    def take(self, scope: Scope, max_effort: float | None) -> None:
+        """Try it; what is wrong is found again, and reported, by `sensor`."""
+        with suppress(SensorError, UnreadableError):
+            sensor = open_sensor(scope, max_effort)
+            sensor.check()
+            self.sample = sensor.sample()
+            self._sensor = sensor
+
+    def sensor(self, scope: Scope, max_effort: float | None) -> Sensor:
+        """The sensor that was opened, or a new one.
+
+        Raises:
+            SensorError: if the scope can't be measured here.
+            UnreadableError: if a file can't be read or understood.
+        """
+        if self._sensor is None:
+            self.take(scope, max_effort)
+        if self._sensor is None:
+            sensor = open_sensor(scope, max_effort)
+            sensor.check()
+            self._sensor = sensor
+        return self._sensor
 
 
 def _aside(words: list[str], ending: Ending) -> int | None:
@@ -99,224 +116,38 @@ def _extra(command: str, words: list[str], ending: Ending) -> int:
         return Exit.BAD_INPUT
 
 
-UNDO_SECONDS = 60
-"""How long the end of a rebalance run may take: what it made in a cluster has to be gone first."""
-_Played = tuple[ProfileFile, Profile] | None
+def _played(path: Path | None) -> tuple[ProfileFile, Profile] | None:
+    """The profile's file and what is in it; None without one.
 
+    Raises:
+        SettingsError: with everything that is wrong.
+    """
+    if path is None:
+        return None
+    from loadband.document import DocumentError  # noqa: PLC0415 - costs memory and time that only a profile is worth
+    from loadband.playback import ProfileFile  # noqa: PLC0415 - likewise
 
-def _start(loaded: Loaded, played: _Played, ending: Ending) -> int:
+    file = ProfileFile(path)
     try:
-        sensor = open_sensor(loaded.settings.scope, loaded.settings.max_effort)
-        sensor.check()
+        return file, file.load()
+    except DocumentError as error:
+        raise SettingsError(error.problems) from error
+
+
+def _start(loaded: Loaded, played: tuple[ProfileFile, Profile] | None, first: _FirstLook, ending: Ending) -> int:
+    """Run with these settings.
+
+    Raises:
+        SettingsError: if they can't be had here.
+    """
+    try:
+        sensor = first.sensor(loaded.settings.scope, loaded.settings.max_effort)
         reach = sensor.sample().reach
         warnings = sensor.warnings
     except (SensorError, UnreadableError) as error:
-        return _refuse([str(error)])
+        raise SettingsError([str(error)]) from error
     for warning in warnings:
         say(f"loadband: {warning}")
-    try:
-        return _run(loaded, played, sensor, reach, ending)
-    except ListenError as error:
-        return _refuse([str(error)])
+    from loadband import running  # noqa: PLC0415 - not before the first sample; see above
 
-
-def _run(loaded: Loaded, played: _Played, sensor: Sensor, reach: float, ending: Ending) -> int:
-    settings = loaded.settings
-    window = max(WINDOW, settings.interval)
-    # Before anything can be seen: who sees the view may send a SIGHUP.
-    ending.rereads = played is not None or settings.control_token is not None
-    cell = SetpointCell(play(played[1], window) if played else settings.setpoint)
-    controller, period = _controller(settings, reach)
-    burn, warning = choose_burn()
-    if warning:
-        say(f"loadband: {warning}")
-    workers = Workers(lease_of(settings.interval), settings.nice, period, lambda: Burner(burst=burn))
-    regulator = Regulator(
-        sensor,
-        controller,
-        workers,
-        cell,
-        interval=settings.interval,
-        scope=settings.scope,
-        steal=settings.steal,
-        duration=settings.duration,
-        exit_at_end=settings.on_end is OnEnd.EXIT,
-    )
-
-    neighbours = Neighbours(lambda: regulator.snapshot, sensor.members)
-    source = neighbours.snapshot
-    minute = Minute(source)
-    with (
-        _server(settings, minute, ending) as address,
-        _in_background("neighbours", neighbours.run) if _is_seen(settings) else nullcontext(),
-        _in_background("minute", minute.run),
-        _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as writing,
-        _control(settings, cell),
-        _following(played, cell, window, ending),
-        notify.feeding(source),
-    ):
-        try:
-            regulator.run(ending.wait)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported and ends the run
-            ending.fail("the loop", error)
-        code = _exit_code(settings, ending, regulator.snapshot)
-        # From here on readiness probes fail, while the rest ends.
-        ending.ask()
-    if ending.failed:
-        code = Exit.FAILED
-    if writing.is_alive():
-        # It is blocked for ever by a terminal or pipe that nobody reads, and the interpreter's own end would be, too.
-        os._exit(code)
-    return code
-
-
-def _is_seen(settings: Settings) -> bool:
-    """Whether it can be seen anywhere who the others are: to find out costs milliseconds, which spoil a small load."""
-    logged = settings.log_level in {LogLevel.DEBUG, LogLevel.INFO}
-    return settings.listen is not None or logged or os.isatty(1)
-
-
-def _controller(settings: Settings, reach: float) -> tuple[Decider, float | None]:
-    """The law with its memory, and the period of the workers' turns (seconds) if the law sets it."""
-    after, steal, workers = settings.latch, settings.steal, settings.workers
-    if settings.controller is LawName.ADAPTIVE:
-        return Controller(Latch(Adaptive(steal, workers), after, steal, workers)), None
-    law = Step(steal, workers or max(math.ceil(reach), 1), settings.step, settings.sleep)
-    return Controller(Latch(law, after, steal, workers)), law.turn
-
-
-def _exit_code(settings: Settings, ending: Ending, snapshot: Snapshot | None) -> int:
-    if ending.reader_left:
-        return Exit.READER_LEFT
-    if snapshot is not None and snapshot.verdict.state is State.EXPIRED:
-        return Exit.OK if snapshot.held else Exit.NOT_ACHIEVED
-    # A signal is the normal end of a service. But a run that is to end by itself, such as a Job, was cut short: it
-    # proves nothing, and must not count as complete.
-    cut_short = settings.duration > 0 and settings.on_end is OnEnd.EXIT
-    return 128 + ending.signal if ending.signal and cut_short else Exit.OK
-
-
-@contextmanager
-def _server(settings: Settings, minute: Minute, ending: Ending) -> Iterator[str | None]:
-    """Serve the metrics, unless LISTEN is off; yields the URL.
-
-    Raises:
-        ListenError: if the address can't be had.
-    """
-    info = Info(
-        settings.scope,
-        settings.controller,
-        settings.steal,
-        version("loadband"),
-        os.environ.get(REVISION, ""),
-        platform.python_version(),
-    )
-    application = Application(
-        registry(minute.latest, info), minute, version=version("loadband"), stopping=lambda: ending.asked
-    )
-    with _served("LISTEN", settings.listen, application) as address:
-        yield address
-
-
-@contextmanager
-def _control(settings: Settings, cell: SetpointCell) -> Iterator[None]:
-    """Let clients change the band, if there is a token.
-
-    Raises:
-        ListenError: if the address can't be had.
-    """
-    if settings.control_token is None:
-        yield
-        return
-    with _served("CONTROL_LISTEN", settings.control_listen, Control(cell, settings.control_token)):
-        yield
-
-
-@contextmanager
-def _served(name: str, listen: Listen | None, application: WSGIApplication) -> Iterator[str | None]:
-    """Serve an application, unless the setting of that name is off; yields the URL."""
-    if listen is None:
-        yield None
-        return
-    try:
-        server = Server.open(application, listen.host, listen.port)
-    except ListenError as error:
-        raise ListenError(f"LOADBAND_{name}={str(listen)!r}: {error}") from error
-    server.start()
-    try:
-        yield server.address
-    finally:
-        server.close()
-
-
-@contextmanager
-def _following(played: _Played, cell: SetpointCell, window: float, ending: Ending) -> Iterator[None]:
-    """Read the configuration again when it changes and on SIGHUP, if there is a profile or a token for clients."""
-    if not ending.rereads:
-        yield
-        return
-    file, profile = played or (None, None)
-    follower = Follower(cell, file, profile, window, lambda: ending.rereads_asked)
-    with _in_background("follower", follower.run):
-        yield
-
-
-@contextmanager
-def _in_background(name: str, run: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run something in a thread of its own until the context ends. Nothing waits for it: a file system may hang."""
-    stop = threading.Event()
-    threading.Thread(target=run, args=(stop,), name=name, daemon=True).start()
-    try:
-        yield
-    finally:
-        stop.set()
-
-
-@contextmanager
-def _output(
-    loaded: Loaded, source: Callable[[], Snapshot | None], address: str | None, ending: Ending, asked: str
-) -> Iterator[threading.Thread]:
-    """Show or log what happens, from a thread of its own; yields it: in a blocked write, it may outlive the context."""
-    metrics = f"{address}/metrics" if address else None
-    stop = threading.Event()
-    file = output.stdout()
-    if file.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        from loadband import view  # noqa: PLC0415 - costs memory and time that only a terminal is worth
-
-        def tell() -> None:
-            view.run(source, stop, metrics, file)
-    else:
-        from loadband import log  # noqa: PLC0415 - likewise
-
-        settings = loaded.settings
-        fields: dict[str, str | float] = {
-            "version": version("loadband"),
-            "asked": asked,
-            "scope": settings.scope,
-            "controller": settings.controller,
-            "metrics": metrics or "off",
-        }
-
-        def tell() -> None:
-            log.run(source, stop, file, level=settings.log_level, style=settings.log_format.value, settings=fields)
-
-    def run() -> None:
-        try:
-            tell()
-        except BrokenPipeError:
-            ending.leave()
-
-    thread = threading.Thread(target=run, name="output", daemon=True)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        stop.set()
-        thread.join(OUTPUT_SECONDS)
-
-
-def _refuse(problems: tuple[str, ...] | list[str]) -> int:
-    for problem in problems:
-        say(f"loadband: {problem}")
-    notify.tell(f"STATUS=bad settings: {'; '.join(problems)}")
-    return Exit.BAD_INPUT
+    return running.run(loaded, played, running.Measured(sensor, reach, first.sample), ending)

@@ -7,17 +7,19 @@ of changes that were left out.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TextIO
-
-import structlog
 
 from loadband import output
 from loadband.quantities import Snapshot, State, Steal
 
 if TYPE_CHECKING:
     import threading
+
+    import structlog
 
 Fields = Mapping[str, object]
 
@@ -176,7 +178,25 @@ def _line_of(record: logging.LogRecord) -> Line:
     return Line(record.levelno, record.getMessage(), fields)
 
 
+@contextmanager
+def _without_rich() -> Iterator[None]:
+    """Let rich seem absent: structlog would load it, 4 MiB, for coloured tracebacks, which no line here has."""
+    if "rich" in sys.modules:
+        yield
+        return
+    # That None means absent is documented: docs.python.org, The import system, the module cache.
+    sys.modules["rich"] = None  # type: ignore[assignment]  # the stubs only know modules
+    try:
+        yield
+    finally:
+        sys.modules.pop("rich", None)
+
+
 def _writer(file: TextIO, level: str, style: Literal["text", "json"]) -> Callable[[Line], None]:
+    # Only here, in the log's own thread: the loop can begin meanwhile.
+    with _without_rich():
+        import structlog  # noqa: PLC0415 - as said
+
     order = ["timestamp", "level", "event"]
     text = structlog.processors.LogfmtRenderer(key_order=order, bool_as_flag=False)
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
@@ -226,9 +246,9 @@ def run(  # noqa: PLR0913 - the two ends, the stream, and three settings
         BrokenPipeError: if whoever read the log has left.
         KeyError: if there is no such level.
     """
-    write = _writer(file, level, style)
     journal = Journal()
     with output.inbox() as inbox:
+        write = _writer(file, level, style)
         write(Line(logging.INFO, "started", settings or {}))
         stopping = False
         while not stopping:

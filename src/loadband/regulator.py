@@ -110,6 +110,8 @@ class Regulator:
         duration: seconds after which nothing burns any more; 0: never.
         exit_at_end: whether `run` returns then, or goes on without burning.
         clock: the machine's clocks.
+        first: a sample that was taken while this process was starting; the first interval begins with it, unless it is
+            older than a lease. None: `run` takes it.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts of the loop meet
@@ -125,6 +127,7 @@ class Regulator:
         duration: float = 0.0,
         exit_at_end: bool = True,
         clock: Clock = Clock(),
+        first: Sample | None = None,
     ) -> None:
         self._sensor = sensor
         self._controller = controller
@@ -136,6 +139,7 @@ class Regulator:
         self._duration = duration
         self._exit_at_end = exit_at_end
         self._clock = clock
+        self._first = first
         self._window_length = max(WINDOW, interval)
         self._command = Command(0, 0.0)
         self._samples: deque[Sample] = deque()
@@ -165,13 +169,14 @@ class Regulator:
             wait: waits for a number of seconds (>= 0) and returns whether to stop.
         """
         try:
-            self._sense()
-            due = self._clock.monotonic()
+            due = self._begin()
+            pause = 0.0
             stop = False
             while not stop:
                 due += self._interval
+                stop = wait(max(due - self._clock.monotonic(), pause))
                 # Not at once after a cycle that took long: a difference over a very short time is noise.
-                stop = wait(max(due - self._clock.monotonic(), self._interval / 2))
+                pause = self._interval / 2
                 if stop:
                     break
                 late = self._clock.monotonic() - due
@@ -183,6 +188,15 @@ class Regulator:
                 stop = snapshot.verdict.state is State.EXPIRED and self._exit_at_end
         finally:
             self._workers.close()
+
+    def _begin(self) -> float:
+        """Have the sample with which the first interval begins; returns when that begins, monotonic seconds."""
+        now = self._clock.monotonic()
+        if self._first is None or now - self._first.at > lease_of(self._interval):
+            self._sense()
+            return self._clock.monotonic()
+        self._samples.append(self._first)
+        return max(self._first.at, now - self._interval)
 
     def cycle(self) -> Snapshot:
         """Sense, decide, act and publish once."""
@@ -247,6 +261,9 @@ class Regulator:
             if self._late and not was_late:
                 # The lease ran out and the workers idled: after a single stall, that isn't a lack of effort.
                 reading = _as_commanded(reading, self._command)
+            if not self._counts.cycles:
+                # Nothing was commanded yet: what this process has used was its start, which is over now.
+                reading = replace(reading, own=0.0, idle=reading.idle + reading.own)
             self._command = self._controller.step(reading, setpoint)
 
     def _after_gap(self) -> bool:

@@ -319,7 +319,9 @@ def _quieten() -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket; see `Server.open`. `OSError` or `UnicodeError` if the address can't be had."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Bytes need no codec of international names, which takes 5 ms and 0.4 MiB to load.
+    name = host.encode() if host.isascii() else host
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, (address, _, *rest) = found[0]
     if family is socket.AF_INET6 and address == "::":
         if not socket.has_dualstack_ipv6():

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-
-from environs import Env, EnvValidationError, ValidationError
 
 from loadband import flags
 from loadband.quantities import Band, Scope, Setpoint, Steal
@@ -229,10 +228,19 @@ class Asked(enum.Enum):
     VERSION = enum.auto()
 
 
-def load(argv: Sequence[str]) -> Loaded | Asked:
+def _nothing(_scope: Scope, _max_effort: float | None) -> None:
+    pass
+
+
+def load(argv: Sequence[str], at_sight: Callable[[Scope, float | None], None] = _nothing) -> Loaded | Asked:
     """The settings from a command line (without the program's name) and the environment of this process.
 
     A flag overrides a variable. The five numbers override variables too, and select the step law.
+
+    Args:
+        argv: the words.
+        at_sight: is called with the scope and MAX_EFFORT as soon as they are seen, unless there is something wrong
+            with them or nothing is to run. What else is wrong isn't known by then: environs takes long to load.
 
     Raises:
         SettingsError: with everything that is wrong.
@@ -243,6 +251,9 @@ def load(argv: Sequence[str]) -> Loaded | Asked:
     if line.version:
         return Asked.VERSION
     given = {d.name: find(d, os.environ, line.flags.get(d.name), line.numbers.get(d.name)) for d in DECLARATIONS}
+    if not line.check:
+        with suppress(ValueError):
+            at_sight(_value(given["SCOPE"]), _value(given["MAX_EFFORT"]))
     values, bad = _parsed(given)
     problems = [
         *line.problems,
@@ -288,26 +299,49 @@ def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
 
     environs reads the variables of this process's environment; the texts of other origins go to the same parsers.
     """
-    env = Env(eager=False, prefix=PREFIX)
-    env.add_parser("setting", _setting)
+    variables = {name: each for name, each in given.items() if each.origin is Origin.VARIABLE}
+    found, problems = _variables(variables) if variables else ({}, {})
     values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
     for name, each in given.items():
-        declaration, value = each.declaration, None
-        if each.origin is Origin.VARIABLE:
-            value = env.setting(name, parser=declaration.parser)
-        elif each.text is not None:
+        value = found.get(name)
+        if name not in variables:
             try:
-                value = declaration.parser(each.text)
+                value = _value(each)
             except ValueError as error:
                 problems[name] = str(error)
-        values[declaration.field] = value
+        values[each.declaration.field] = value
+    return values, [f"{given[name]}: {problems[name]}{_quotes(given[name])}" for name in given if name in problems]
+
+
+def _value(given: Given) -> Any:
+    """The value of a text.
+
+    Raises:
+        ValueError: if it isn't one.
+    """
+    return None if given.text is None else given.declaration.parser(given.text)
+
+
+def _variables(given: Mapping[str, Given]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of environment variables by name, None for bad ones; and what is wrong with these."""
+    from environs import Env, EnvValidationError, ValidationError  # noqa: PLC0415 - the slowest and largest import
+
+    def setting(text: str, parser: Parser) -> object:
+        """A parser for environs, which collects errors of its own type."""
+        try:
+            return parser(text.strip())
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+    env = Env(eager=False, prefix=PREFIX)
+    env.add_parser("setting", setting)
+    values = {name: env.setting(name, parser=each.declaration.parser) for name, each in given.items()}
     try:
         env.seal()
     except EnvValidationError as error:
         messages = cast("Mapping[str, list[str]]", error.error_messages)  # a list only if Env is eager
-        problems |= {variable.removeprefix(PREFIX): " ".join(said) for variable, said in messages.items()}
-    return values, [f"{given[name]}: {problems[name]}{_quotes(given[name])}" for name in given if name in problems]
+        return values, {variable.removeprefix(PREFIX): " ".join(said) for variable, said in messages.items()}
+    return values, {}
 
 
 def _quotes(given: Given) -> str:
@@ -315,14 +349,6 @@ def _quotes(given: Given) -> str:
     text = given.text or ""
     quoted = given.origin is Origin.VARIABLE and len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return "; leave out the quotes around it, which docker's --env-file keeps" if quoted else ""
-
-
-def _setting(text: str, parser: Parser) -> object:
-    """A parser for environs, which collects errors of its own type."""
-    try:
-        return parser(text.strip())
-    except ValueError as error:
-        raise ValidationError(str(error)) from error
 
 
 def _contradictions(given: Mapping[str, Given], numbers: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,6 @@ for messages. Texts are parsed elsewhere, all in the same way, whatever their or
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -186,6 +185,8 @@ def nearest(name: str, known: Mapping[str, str]) -> str:
         name: the unknown one, without prefix and dashes, which would make any two names alike.
         known: by such a name, how the user writes it.
     """
+    import difflib  # noqa: PLC0415 - for a message only
+
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {known[near[0]]}?" if near else "; loadband --help lists them all"
 

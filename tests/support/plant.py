@@ -160,10 +160,21 @@ def regulator(
     reach: float | None = None,
     duration: float = 0.0,
     exit_at_end: bool = True,
+    starting: float | None = None,
 ) -> tuple[Regulator, Burner]:
-    """A regulator on a plant, with what it senses and burns through."""
+    """A regulator on a plant, with what it senses and burns through.
+
+    Args:
+        starting: seconds from its first sample until it is ready to run, in which its start keeps one CPU busy; None:
+            it takes that sample itself.
+    """
     burner = Burner(plant, reach if reach is not None else plant.cpus, lease_of(interval), plant.cpus)
     plant.burners.append(burner)
+    first = None
+    if starting is not None:
+        first, burner.cost = burner.sample(), 1.0
+        plant.advance(plant.now + starting)
+        burner.cost = 0.0
     loop = Regulator(
         burner,
         Controller(law),
@@ -174,6 +185,7 @@ def regulator(
         duration=duration,
         exit_at_end=exit_at_end,
         clock=plant.clock,
+        first=first,
     )
     return loop, burner
 

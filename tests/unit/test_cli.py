@@ -12,10 +12,13 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 from program import LOADBAND, environment, free_port, get, metric, run, running, wait_until
 
+from loadband import __version__
 from loadband.settings import DECLARATIONS
 
 # Burns next to nothing: most of these tests are about words.
@@ -36,6 +39,20 @@ def test_help_explains_every_setting_with_variable_range_and_default() -> None:
 def test_version_is_that_of_the_package() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, "loadband 0.2.0\n", "")
+
+
+def test_the_version_is_written_in_two_places_alike() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+
+
+def test_the_first_sample_waits_for_nothing_that_only_the_rest_of_a_run_needs() -> None:
+    late = (
+        "environs, hashlib, prometheus_client, psutil, rich, structlog, waitress, loadband.running, importlib.metadata"
+    )
+    code = f"import sys, loadband.cli; print(*{{*{late.split(', ')}}} & set(sys.modules))"
+    done = run(command=(sys.executable, "-c", code))
+    assert (done.returncode, done.stdout) == (0, "\n"), done
 
 
 def test_check_prints_each_setting_and_where_it_came_from_and_burns_nothing() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -350,3 +352,17 @@ def test_the_loop_writes_once_a_change_and_ends_when_told() -> None:
     log.run(source, stop, file, style="json")
     events = [json.loads(line)["event"] for line in file.getvalue().splitlines()]
     assert events == ["started", "state changed", "workers changed", "stopped"]
+
+
+def test_the_log_does_not_load_rich_and_hides_it_from_nobody() -> None:
+    code = """
+import io, sys, threading
+from loadband import log
+stop = threading.Event()
+stop.set()
+log.run(lambda: None, stop, io.StringIO())
+print("rich" in sys.modules, "structlog" in sys.modules)
+import rich
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False True\n", "")

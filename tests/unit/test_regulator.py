@@ -51,6 +51,31 @@ def test_a_band_that_is_held_says_so_and_the_start_is_not_held_against_it() -> N
     assert plant.elapsed == pytest.approx(20, abs=0.2)
 
 
+@pytest.mark.parametrize(("starting", "first_cycle"), [(0.04, 0.1), (0.1, 0.1), (0.25, 0.25), (0.31, 0.41), (3.0, 3.1)])
+def test_the_first_interval_begins_with_a_sample_taken_while_the_process_started(
+    starting: float, first_cycle: float
+) -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, starting=starting)
+    run(plant, loop, first_cycle - starting + 0.001)
+    assert last(loop).counts.cycles == 1
+    assert last(loop).at - 1000 == pytest.approx(first_cycle)
+    assert (last(loop).counts.overruns, sum(last(loop).counts.failures.values())) == (0, 0)
+    assert burner.effort > 0
+
+
+def test_what_its_own_start_used_does_not_make_the_first_effort_smaller() -> None:
+    efforts = []
+    for starting in (None, 0.1):
+        plant = Plant(2)
+        loop, burner = regulator(plant, starting=starting)
+        run(plant, loop, 0.101 if starting is None else 0.001)
+        efforts.append(burner.effort)
+    assert efforts[0] == pytest.approx(efforts[1], abs=0.01) != 0
+    # But it counts as used: the reading is true.
+    assert last(loop).counts.cpu.own == pytest.approx(0.1, abs=0.01)
+
+
 def test_a_band_never_entered_is_not_held() -> None:
     plant = Plant(2)
     loop, _ = regulator(plant, BAND, reach=0.5, duration=20)

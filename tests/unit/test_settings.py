@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -264,6 +265,27 @@ def test_a_band_needs_its_lower_edge_below_its_upper_edge(argv: list[str], envir
 
 def test_a_bad_edge_is_not_compared_with_the_other() -> None:
     assert problems([], {"LOADBAND_MIN": "80", "LOADBAND_MAX": "x"}) == (f"LOADBAND_MAX='x': {PERCENT}",)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "seen"),
+    [
+        ([], {}, [(Scope.HOST, None)]),
+        (["--max-effort", "1.5"], {"LOADBAND_SCOPE": "container"}, [(Scope.CONTAINER, 1.5)]),
+        ([], {"LOADBAND_SCOPE": "planet"}, []),
+        ([], {"LOADBAND_MAX_EFFORT": "-1"}, []),
+        (["--check"], {}, []),
+        (["--help"], {}, []),
+    ],
+)
+def test_what_is_measured_is_handed_out_before_the_rest_is_parsed(
+    argv: list[str], environ: dict[str, str], seen: list[tuple[Scope, float | None]]
+) -> None:
+    found: list[tuple[Scope, float | None]] = []
+    bad = {"LOADBAND_NICE": "90"}
+    with mock.patch.dict(os.environ, environ | bad, clear=True), contextlib.suppress(SettingsError):
+        load(argv, lambda scope, ceiling: found.append((scope, ceiling)))
+    assert found == seen
 
 
 def test_a_flag_overrides_a_variable_and_a_variable_the_default() -> None:
