@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DOCS := build/docs
+CHART := build/chart/schemas
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs man lock clean
+.PHONY: help run lab demo dashboards values bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +25,9 @@ demo: lab
 
 dashboards: setup-dev ## generate the Grafana dashboards from their code
 	@$(BIN)/python -m dashboards
+
+values: setup-dev ## write the chart's table of values from its schema, and the changes in Chart.yaml from CHANGELOG.md
+	@$(BIN)/python tests/support/chart_texts.py
 
 bench: setup-dev ## benchmark loadband and its peers: 20 minutes on an idle machine; see SCENES, TOOLS, SECONDS, OUT
 	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
@@ -164,6 +168,22 @@ $(DOCS)/venv/.made: requirements/docs.txt
 	@$(DOCS)/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.txt
 	@touch $@
 
+chart: $(CHART)/venv/.made ## check what the chart renders against the schemas of KUBERNETES, without a cluster; needs helm
+	@echo "== chart on Kubernetes $(KUBERNETES)"
+	@for file in helm/loadband/ci/*-values.yaml; do \
+		helm template one helm/loadband --namespace space --values $$file >$(CHART)/$${file##*/} || exit 1; done
+	@for version in $(KUBERNETES); do \
+		$(CHART)/venv/bin/kubernetes-validate --strict --kubernetes-version $$version $(CHART)/*-values.yaml >$(CHART)/said || \
+			{ grep ^ERROR $(CHART)/said; exit 1; }; \
+		grep "find schema" $(CHART)/said | grep -v " monitoring.coreos.com/v1 " && exit 1; done; \
+		echo "$$(grep -c ^INFO $(CHART)/said) objects of $$(ls $(CHART)/*-values.yaml | wc -l) files are valid in each"
+KUBERNETES ?= 1.25 1.26 1.27 1.28 1.29 1.30 1.31 1.32 1.33 1.34 1.35 1.36 1.37
+
+$(CHART)/venv/.made: requirements/chart.txt
+	@$(PYTHON) -m venv --clear $(CHART)/venv
+	@$(CHART)/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/chart.txt
+	@touch $@
+
 man: setup-dev ## write the man page, docs/loadband.1, from the commands' own --help
 	@SOURCE_DATE_EPOCH=0 $(BIN)/argparse-manpage --module loadband.completion --function whole --prog loadband \
 		--project-name loadband --version "$(VERSION)" --manual-title "User Commands" --format single-commands-section \
@@ -204,6 +224,7 @@ lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra rebalance -o requirements/rebalance.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra kubernetes -o requirements/kubernetes.txt
 	@$(BIN)/uv pip compile $(UV) --group docs -o requirements/docs.txt
+	@$(BIN)/uv pip compile $(UV) --group chart -o requirements/chart.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"

@@ -67,6 +67,7 @@ def test_selectors_find_the_regulators_and_not_the_pod_of_the_test(file: Path) -
     if regulator(objects)["kind"] != "Job":
         selectors.append(regulator(objects)["spec"]["selector"]["matchLabels"])
     selectors += [one["spec"]["podSelector"]["matchLabels"] for one in of_kind(objects, "NetworkPolicy")]
+    selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(objects, "PodDisruptionBudget")]
     selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(objects, "PodMonitor")]
     for labels in selectors:
         assert selects(labels, regulators)
@@ -362,6 +363,38 @@ def test_pods_may_have_another_scheduler_runtime_and_account() -> None:
         assert {key: spec[key] for key in given} == given
         assert spec["serviceAccountName"] == account["metadata"]["name"]
         assert spec["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"terminationGracePeriodSeconds": 10}),
+        ({"dnsPolicy": "Default"}, {"dnsPolicy": "Default", "terminationGracePeriodSeconds": 10}),
+        (
+            {"hostNetwork": True, "terminationGracePeriodSeconds": 30},
+            {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet", "terminationGracePeriodSeconds": 30},
+        ),
+        (
+            {"hostNetwork": True, "dnsPolicy": "ClusterFirst"},
+            {"hostNetwork": True, "dnsPolicy": "ClusterFirst", "terminationGracePeriodSeconds": 10},
+        ),
+    ],
+)
+def test_network_and_end_of_a_pod(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    (_, spec), _ = pods(render(given))
+    keys = ("hostNetwork", "dnsPolicy", "terminationGracePeriodSeconds")
+    assert {key: spec[key] for key in keys if key in spec} == expected
+
+
+@pytest.mark.parametrize("most", [1, "25%"])
+def test_a_disruption_budget_is_for_the_slices_and_only_on_demand(most: int | str) -> None:
+    assert of_kind(render(), "PodDisruptionBudget") == []
+    objects = render({"podDisruptionBudget": {"enabled": True, "maxUnavailable": most}})
+    spec = only(objects, "PodDisruptionBudget")["spec"]
+    assert spec["maxUnavailable"] == most
+    slices, test = (metadata for metadata, _ in pods(objects))
+    assert selects(spec["selector"]["matchLabels"], slices)
+    assert not selects(spec["selector"]["matchLabels"], test)
 
 
 def test_an_account_that_exists_is_used_and_not_made() -> None:

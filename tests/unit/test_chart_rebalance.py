@@ -252,6 +252,7 @@ def test_values_of_the_pod_are_those_of_its_pod() -> None:
         ({"rebalance": LEAST, "effort": "1"}, "effort is about regulators"),
         ({"rebalance": LEAST, "kind": "Job"}, "kind is about regulators"),
         ({"rebalance": LEAST, "networkPolicy": {"enabled": True}}, "networkPolicy.enabled is about regulators"),
+        ({"rebalance": LEAST, "podDisruptionBudget": {"enabled": True}}, "podDisruptionBudget.enabled is about regul"),
         ({"rebalance": LEAST, "image": {"digest": "sha256:" + "0" * 64}}, "set rebalance.image.digest, too"),
     ],
 )
@@ -285,3 +286,17 @@ def test_the_readmes_command_renders(tmp_path: Path) -> None:
     _, _, release, _, *flags = shlex.split(line.replace("=shipped-speed.toml", f"={tmp_path}/shipped-speed.toml"))
     flags.remove("--create-namespace")
     assert only(read(helm("template", release, CHART, *flags)), "Job")
+
+
+def test_its_amounts_of_cpu_are_as_the_api_server_writes_them() -> None:
+    cpus = {"requests": {"cpu": "1000m"}, "limits": {"cpu": 0.5}}
+    (one,) = pod(rendered(resources=cpus))["containers"]
+    assert one["resources"] == {
+        "requests": {"cpu": "1", "memory": "256Mi"},
+        "limits": {"cpu": "500m", "memory": "1Gi"},
+    }
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 90), ({"terminationGracePeriodSeconds": 300}, 300)])
+def test_it_has_time_to_undo_what_it_changed(given: dict[str, Any], seconds: int) -> None:
+    assert pod(render({"rebalance": LEAST, **given}))["terminationGracePeriodSeconds"] == seconds

@@ -38,7 +38,15 @@ LIMIT = {"limits": {"cpu": "200m"}}
         ({"image": {"pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of"),
         ({"extraEnv": {"LOADBAND_NICE": "5"}}, "at '/extraEnv': got object, want array"),
         ({"prometheusRule": {"thresholds": {"hostHot": 75}}}, "at '/prometheusRule/thresholds/hostHot': maximum"),
+        ({"dnsPolicy": "None"}, "at '/dnsPolicy': value must be one of"),
+        ({"terminationGracePeriodSeconds": 0}, "at '/terminationGracePeriodSeconds': minimum: got 0, want 1"),
+        ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "at '/podDisruptionBudget/maxUnavailable'"),
         # What contradicts something else: the chart's own sentences.
+        (
+            {"podDisruptionBudget": {"enabled": True}, "kind": "Job"},
+            "podDisruptionBudget is about slices, and a Job has none",
+        ),
+        ({"hostNetwork": True, "networkPolicy": {"enabled": True}}, "a NetworkPolicy doesn't apply to pods with host"),
         ({"band": {"min": 80}}, "band.min (80) must be less than band.max (70)"),
         ({"band": {"min": 70}}, "band.min (70) must be less than band.max (70)"),
         ({"kind": "DaemonSet"}, "a DaemonSet without a nodeSelector would load every node of the cluster"),

@@ -42,10 +42,17 @@
 {{- toYaml (concat (ternary $own list (not (empty .Values.profile))) (default list .Values.extraVolumes)) -}}
 {{- end -}}
 
+{{/* Amounts of CPU in requests or limits as the API server writes them. */}}
+{{- define "loadband.amounts" -}}
+{{- $amounts := deepCopy (default dict .) -}}
+{{- if $amounts.cpu }}{{ $_ := set $amounts "cpu" (include "loadband.millicores" $amounts.cpu | include "loadband.quantity") }}{{ else }}{{ $_ := unset $amounts "cpu" }}{{ end -}}
+{{- toYaml $amounts -}}
+{{- end -}}
+
 {{- define "loadband.resources" -}}
 {{- $resources := deepCopy (default dict .Values.resources) -}}
 {{- with $resources.requests -}}
-{{- if .cpu }}{{ $_ := set . "cpu" (include "loadband.millicores" .cpu | include "loadband.quantity") }}{{ else }}{{ $_ := unset . "cpu" }}{{ end -}}
+{{- $_ := set $resources "requests" (include "loadband.amounts" . | fromYaml) -}}
 {{- end -}}
 {{- $limits := default dict $resources.limits -}}
 {{- with include "loadband.limit" . -}}
@@ -75,6 +82,12 @@ runtimeClassName: {{ . }}
 {{- end }}
 {{- with .Values.schedulerName }}
 schedulerName: {{ . }}
+{{- end }}
+{{- if .Values.hostNetwork }}
+hostNetwork: true
+{{- end }}
+{{- with default (ternary "ClusterFirstWithHostNet" "" .Values.hostNetwork) .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
 {{- end }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
@@ -123,7 +136,7 @@ spec:
   # A Service named loadband would put LOADBAND_PORT and other variables into the environment.
   enableServiceLinks: false
   # The program ends within 2 s.
-  terminationGracePeriodSeconds: 10
+  terminationGracePeriodSeconds: {{ default 10 .Values.terminationGracePeriodSeconds }}
   containers:
     - name: loadband
       image: {{ include "loadband.image" . }}

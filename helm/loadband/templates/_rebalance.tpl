@@ -33,7 +33,11 @@ volumeMounts:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources:
-  {{- toYaml $run.resources | nindent 2 }}
+  {{- $resources := dict }}
+  {{- range $name, $amounts := $run.resources }}
+  {{- $_ := set $resources $name (include "loadband.amounts" $amounts | fromYaml) }}
+  {{- end }}
+  {{- toYaml $resources | nindent 2 }}
 {{- end -}}
 
 {{/* Its volumes: (list . claim) where the claim is for the reports, or nothing. */}}
@@ -90,7 +94,7 @@ template:
     restartPolicy: Never
     enableServiceLinks: false
     # To undo what the run changed, and wait until its pods are gone.
-    terminationGracePeriodSeconds: 90
+    terminationGracePeriodSeconds: {{ default 90 $.Values.terminationGracePeriodSeconds }}
     containers:
       - name: rebalance
         {{- include "loadband.rebalanceContainer" (list .) | nindent 8 }}

@@ -67,6 +67,14 @@
 {{- end -}}
 {{- end -}}
 
+{{- if and $v.podDisruptionBudget.enabled (ne $v.kind "Deployment") -}}
+{{- $wrong = append $wrong (printf "podDisruptionBudget is about slices, and a %s has none: set kind Deployment" $v.kind) -}}
+{{- end -}}
+
+{{- if and $v.hostNetwork $v.networkPolicy.enabled -}}
+{{- $wrong = append $wrong "a NetworkPolicy doesn't apply to pods with hostNetwork: enable only one of them" -}}
+{{- end -}}
+
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
 {{- $wrong = append $wrong "serviceMonitor and podMonitor together would scrape each pod twice: enable only one of them" -}}
 {{- end -}}
@@ -87,7 +95,7 @@
 {{- if and $v.image.digest (not (or $v.rebalance.image.tag $v.rebalance.image.digest)) -}}
 {{- $wrong = append $wrong "image.digest is that of the slices' image: set rebalance.image.digest, too" -}}
 {{- end -}}
-{{- $others := dict "serviceMonitor.enabled" $v.serviceMonitor.enabled "networkPolicy.enabled" $v.networkPolicy.enabled "prometheusAnnotations" $v.prometheusAnnotations "kind" (ne $v.kind "Deployment") -}}
+{{- $others := dict "serviceMonitor.enabled" $v.serviceMonitor.enabled "networkPolicy.enabled" $v.networkPolicy.enabled "podDisruptionBudget.enabled" $v.podDisruptionBudget.enabled "prometheusAnnotations" $v.prometheusAnnotations "kind" (ne $v.kind "Deployment") -}}
 {{- range list "effort" "maxEffort" "latch" "profile" -}}
 {{- $_ := set $others . (get $v .) -}}
 {{- end -}}
