@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from chart import CHART, Object
@@ -53,8 +54,8 @@ class Release:
         wait(are_in_state, seconds, f"{count} pods of {self.name} {state}")
         return found
 
-    def upgrade(self, values: Mapping[str, Any], *arguments: str) -> str:
-        """Give it other values, and wait until its pods are there."""
+    def upgrade(self, values: Mapping[str, Any] | None, *arguments: str) -> str:
+        """Give it other values, or leave that to the arguments, and wait until its pods are there."""
         return self._helm("upgrade", self.name, str(CHART), "--wait", *arguments, given=values)
 
     def rollback(self) -> None:
@@ -69,8 +70,8 @@ class Release:
         """What `helm test` prints."""
         return self._helm("test", self.name, "--logs")
 
-    def install(self, values: Mapping[str, Any]) -> str:
-        return self._helm("install", self.name, str(CHART), "--wait", given=values)
+    def install(self, values: Mapping[str, Any], chart: Path = CHART) -> str:
+        return self._helm("install", self.name, str(chart), "--wait", given=values)
 
     def _helm(self, *arguments: str, given: Mapping[str, Any] | None = None) -> str:
         values = [] if given is None else ["--values", "-"]

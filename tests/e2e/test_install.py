@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 import yaml
-from chart import CHART, CI_FILES, helm
+from chart import CHART, CI_FILES, helm, read
+from drift import drift
 from e2e.api import kubectl, pause, run
 from e2e.cluster import Cluster, on
 from e2e.meter import Node
+from e2e.release import Release
 from e2e.said import Said
 
 MONITORING = "monitoring.coreos.com"
@@ -29,7 +33,8 @@ def test_a_bare_install_is_ready_and_passes_its_own_test(cluster: Cluster, names
 
 
 @pytest.mark.parametrize("file", CI_FILES, ids=lambda file: file.name)
-def test_the_api_server_accepts(file: Path, cluster: Cluster, namespace: str, said: Said) -> None:
+def test_the_api_server_keeps_what_is_rendered(file: Path, cluster: Cluster, namespace: str, said: Said) -> None:
+    """It accepts all objects, and a GitOps tool that reads them back sees no difference."""
     slices = f"rebalance.namespace={namespace}"
     manifest = helm("template", "one", CHART, "--namespace", namespace, "--values", file, "--set", slices)
     if MONITORING in manifest and MONITORING not in cluster.kinds:
@@ -41,7 +46,7 @@ def test_the_api_server_accepts(file: Path, cluster: Cluster, namespace: str, sa
     classes = [one for one in wanted if one["kind"] == "PriorityClass"]
     try:
         done = subprocess.run(
-            ["kubectl", "apply", "--dry-run=server", "--namespace", namespace, "--filename=-"],
+            ["kubectl", "apply", "--dry-run=server", "--output=json", "--namespace", namespace, "--filename=-"],
             input=manifest,
             capture_output=True,
             text=True,
@@ -53,7 +58,56 @@ def test_the_api_server_accepts(file: Path, cluster: Cluster, namespace: str, sa
             kubectl("delete", "priorityclass", one["metadata"]["name"])
     assert done.returncode == 0, done.stderr
     assert "violate PodSecurity" not in done.stderr
-    said(f"server-side dry run of {file.name}", "accepted", f"{len(done.stdout.splitlines())} objects accepted")
+    kept = json.loads(done.stdout)["items"]
+    assert drift(read(manifest), kept) == []
+    said(f"server-side dry run of {file.name}", "accepted, kept as it is", f"{len(kept)} objects, no difference")
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_an_older_chart_upgrades_to_this_one(
+    kind: str, cluster: Cluster, namespace: str, said: Said, tmp_path: Path
+) -> None:
+    version, chart = previous_chart(tmp_path)
+    enabled = {"enabled": True}
+    values = {"kind": kind, "nodeSelector": on(cluster.nodes[0]), "networkPolicy": enabled, "dashboards": enabled}
+    release = Release("loadband", namespace, cluster.api)
+    try:
+        release.install(values, chart=chart)
+        (before,) = release.ready(1)
+        if kind == "Deployment":
+            release.upgrade(values | {"duration": "30m"})
+        else:
+            release.upgrade(None, "--reset-then-reuse-values", "--set=duration=30m")
+        (after,) = release.ready(1)
+        assert after.name != before.name
+        kinds = "deployments,daemonsets,services,configmaps,networkpolicies"
+        selector = "--selector=app.kubernetes.io/part-of=loadband"
+        found = json.loads(kubectl("get", kinds, "--namespace", namespace, selector, "--output=json"))["items"]
+        charts = {one["metadata"]["labels"]["helm.sh/chart"] for one in found}
+        said(f"helm upgrade of a {kind} from {version}", "all objects new", ", ".join(sorted(charts)))
+        assert charts == {f"loadband-{yaml.safe_load((CHART / 'Chart.yaml').read_text())['version']}"}
+    finally:
+        release.uninstall()
+
+
+def previous_chart(folder: Path) -> tuple[str, Path]:
+    """Version and folder of the last chart in the git history whose minor version isn't this one's."""
+    root, path = CHART.parents[1], CHART.relative_to(CHART.parents[1])
+    here = minor((CHART / "Chart.yaml").read_text())
+    for commit in run("git", "-C", root, "rev-list", "HEAD", "--", path).split():
+        described = run("git", "-C", root, "show", f"{commit}:{path}/Chart.yaml")
+        if minor(described) != here:
+            archive = folder / "chart.tar"
+            run("git", "-C", root, "archive", f"--output={archive}", commit, path)
+            with tarfile.open(archive) as opened:
+                opened.extractall(folder, filter="data")
+            return yaml.safe_load(described)["version"], folder / path
+    raise AssertionError(f"no chart of another minor version in the history: is {root} a shallow clone?")
+
+
+def minor(described: str) -> list[str]:
+    """The minor version in a Chart.yaml."""
+    return str(yaml.safe_load(described)["version"]).split(".")[:2]
 
 
 def test_upgrade_rollback_refusal_and_uninstall(cluster: Cluster, namespace: str, said: Said) -> None:
