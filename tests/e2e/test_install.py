@@ -42,11 +42,11 @@ def test_the_api_server_keeps_what_is_rendered(file: Path, cluster: Cluster, nam
     # A dry run makes neither for the pod that wants it. The accounts go with the namespace.
     wanted = [one for one in yaml.safe_load_all(manifest) if one and one["kind"] in {"PriorityClass", "ServiceAccount"}]
     for one in wanted:
-        kubectl("apply", "--namespace", namespace, "--filename=-", given=yaml.safe_dump(one))
+        kubectl("apply", "--filename=-", given=yaml.safe_dump(one))
     classes = [one for one in wanted if one["kind"] == "PriorityClass"]
     try:
         done = subprocess.run(
-            ["kubectl", "apply", "--dry-run=server", "--output=json", "--namespace", namespace, "--filename=-"],
+            ["kubectl", "apply", "--dry-run=server", "--output=json", "--filename=-"],
             input=manifest,
             capture_output=True,
             text=True,
