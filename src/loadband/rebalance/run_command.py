@@ -119,7 +119,11 @@ def run_parser() -> ArgumentParser:
     parser.add_argument("--platform", choices=list(PLATFORMS), default="local", help="Default: local, this machine.")
     parser.add_argument("--rebalancer", choices=list(REBALANCERS), help="Default: the scenario's.")
     parser.add_argument(
-        "--planner", metavar="COMMAND", type=shlex.split, default=[], help="With --rebalancer planner: the program."
+        "--planner",
+        metavar="COMMAND",
+        type=shlex.split,
+        default=[],
+        help="With --rebalancer planner or resident: the program.",
     )
     cluster = parser.add_argument_group("with --platform kubernetes", "The cluster is that of KUBECONFIG.")
     cluster.add_argument(

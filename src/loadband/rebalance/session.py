@@ -29,6 +29,7 @@ from loadband.rebalance.rebalancers.descheduler import OF_KOORDINATOR, OF_KUBERN
 from loadband.rebalance.rebalancers.mover import Mover
 from loadband.rebalance.rebalancers.none import Nobody
 from loadband.rebalance.rebalancers.planner import Planner, checked
+from loadband.rebalance.rebalancers.resident import Resident
 from loadband.rebalance.recording import Writer
 from loadband.rebalance.run import Cast, Conductor, Monitoring, RealTime, Result
 from loadband.rebalance.scenario import Scenario
@@ -106,12 +107,17 @@ def _descheduler(kind: Kind, cluster: Cluster) -> Rebalancer:
     return Descheduler(lambda: api.workload(namespace, labels), place, kind)
 
 
-def _planner(command: Sequence[str], _: Cluster) -> Rebalancer:
+def _wanted(rebalancer: str, command: Sequence[str]) -> list[str]:
     if not command:
-        raise RebalancerError('the rebalancer planner needs --planner "PROGRAM ARGUMENTS"')
+        raise RebalancerError(f'the rebalancer {rebalancer} needs --planner "PROGRAM ARGUMENTS"')
+    return checked(command)
+
+
+def _planner(command: Sequence[str], _: Cluster) -> Rebalancer:
+    found = _wanted("planner", command)
     settings = {"command": " ".join(command)}
     part = Part(name="planner", real=Real.OUR_ACTUATOR, interval=PLANNER_INTERVAL, settings=settings)
-    return Planner(part, checked(command))
+    return Planner(part, found)
 
 
 PLATFORMS: Platforms = {"local": _local, "kubernetes": _kubernetes}
@@ -119,6 +125,7 @@ REBALANCERS: Rebalancers = {
     "mover": lambda *_: Mover(),
     "none": lambda *_: Nobody(),
     "planner": _planner,
+    "resident": lambda command, _: Resident(_wanted("resident", command)),
     "hbal": lambda *_: hbal.planner(PLANNER_INTERVAL),
     OF_KUBERNETES.name: lambda _, cluster: _descheduler(OF_KUBERNETES, cluster),
     OF_KOORDINATOR.name: lambda _, cluster: _descheduler(OF_KOORDINATOR, cluster),
@@ -142,7 +149,7 @@ class Session:
     cluster: Cluster = Cluster()
     """Of the platform *kubernetes*."""
     planner: Sequence[str] = ()
-    """The command of the rebalancer *planner*."""
+    """The command of the rebalancers *planner* and *resident*."""
     repeats: int
     seed: int
     out: Path

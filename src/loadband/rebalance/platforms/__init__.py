@@ -30,6 +30,8 @@ class HostView:
     """Its capacity, > 0."""
     utilization: float | None
     """Mean over the plan's window, 0..1; None until that much is known."""
+    cpu_seconds: float | None = None
+    """Counter of its busy CPU time since some begin, as read at `View.counted_at`; None: the platform shows none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,9 @@ class SliceView:
     """None while it is nowhere, or on its way."""
     cpus: float
     """What is asked of it."""
+    cpu_seconds: float | None = None
+    """Counter of the CPU time that it used, as read at `View.counted_at`; None until it is up, and on a platform that
+    shows none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class View:
     hosts: tuple[HostView, ...]
     slices: tuple[SliceView, ...]
     """Those that may be moved."""
+    counted_at: float | None = None
+    """When the counters of CPU time were read, seconds since the epoch; None: there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,7 +252,12 @@ class Local:
         return View(
             time.time(),
             self._site.views(),
-            tuple(SliceView(one.name, one.host, one.asked) for one in self._slices.values() if one.movable),
+            tuple(
+                SliceView(one.name, one.host, one.asked, one.used if one.up else None)
+                for one in self._slices.values()
+                if one.movable
+            ),
+            self._site.counted_at,
         )
 
     def poll(self) -> Sequence[Event]:

@@ -84,6 +84,7 @@ class Site:
         """By host, with the address of its metrics."""
         self._programs: dict[str, _Program] = {}
         self._busy = BusyTime(self.cpus)
+        self._latest: Reading | None = None
         self._histories = {name: History(plan.window) for name in names}
         self._ledger = Ledger(self.cpus, plan, Strangers())
 
@@ -103,8 +104,19 @@ class Site:
     def views(self) -> tuple[HostView, ...]:
         """What a rebalancer may know of the hosts."""
         return tuple(
-            HostView(name, len(cpus), self._histories[name].utilization(len(cpus))) for name, cpus in self.cpus.items()
+            HostView(
+                name,
+                len(cpus),
+                self._histories[name].utilization(len(cpus)),
+                self._latest.busy[name] if self._latest else None,
+            )
+            for name, cpus in self.cpus.items()
         )
+
+    @property
+    def counted_at(self) -> float | None:
+        """When the counters were read that the latest sample was made of; None before the first one."""
+        return self._latest.at if self._latest else None
 
     def targets(self) -> Sequence[Target]:
         """The observers."""
@@ -191,6 +203,7 @@ class Site:
             pids: ids of the processes of slices.
         """
         events: list[Event] = []
+        self._latest = reading
         for name, program in self._programs.items():
             if program.host is not None:
                 self._ledger.ours(program.host, program.used - program.counted)

@@ -3,11 +3,14 @@
 The interface is two JSON documents. The program gets the state on its standard input, and writes its moves to its
 standard output before it ends with code 0::
 
-    {"at": 1700000000.0, "hot": 0.85,
-     "hosts": [{"name": "host-a", "cpus": 1.0, "utilization": 0.91}],
-     "slices": [{"name": "slice-1", "host": "host-a", "cpus": 0.2}]}
+    {"at": 1700000000.4, "hot": 0.85, "counted_at": 1700000000.0,
+     "hosts": [{"name": "host-a", "cpus": 1.0, "utilization": 0.91, "cpu_seconds": 81.7}],
+     "slices": [{"name": "slice-1", "host": "host-a", "cpus": 0.2, "cpu_seconds": 4.1}]}
 
     {"moves": [{"slice": "slice-1", "destination": "host-b", "reason": "for people, may be missing"}]}
+
+Counters of CPU time, and when they were read, are null on platforms that don't show them, a slice's also until it is
+up. `resident` asks a program that stays the same question, for those that need a history of their own.
 
 It is asked every interval, whether or not an alert fires, but only when no slice is on its way and every host's
 utilization is known. Its moves are made one after the other, each when the one before it has ended. What it writes to
@@ -20,14 +23,14 @@ import json
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from loadband.rebalance.events import Disturbance, Part, Trigger, Trouble
-from loadband.rebalance.platforms import MoveRefusedError, View
+from loadband.rebalance.platforms import Actuator, MoveRefusedError, View
 from loadband.rebalance.programs import Program, ProgramError
 from loadband.rebalance.rebalancers import Context, RebalancerError
 
@@ -59,8 +62,14 @@ def state_text(view: View, hot: float) -> str:
         {
             "at": view.at,
             "hot": hot,
-            "hosts": [{"name": h.name, "cpus": h.cpus, "utilization": h.utilization} for h in view.hosts],
-            "slices": [{"name": s.name, "host": s.host, "cpus": s.cpus} for s in view.slices],
+            "counted_at": view.counted_at,
+            "hosts": [
+                {"name": h.name, "cpus": h.cpus, "utilization": h.utilization, "cpu_seconds": h.cpu_seconds}
+                for h in view.hosts
+            ],
+            "slices": [
+                {"name": s.name, "host": s.host, "cpus": s.cpus, "cpu_seconds": s.cpu_seconds} for s in view.slices
+            ],
         }
     )
 
@@ -90,6 +99,37 @@ def _planned(index: int, move: Any) -> Planned:
     return Planned(move["slice"], move["destination"], str(move.get("reason", "")))
 
 
+class Orders:
+    """Moves that were planned and not made yet.
+
+    Args:
+        by: who asks for them: the actor's name.
+    """
+
+    def __init__(self, by: str) -> None:
+        self._by = by
+        self._left: deque[Planned] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def add(self, planned: Iterable[Planned]) -> None:
+        """Make these after those that are left."""
+        self._left.extend(planned)
+
+    def clear(self) -> None:
+        """Make none of those that are left."""
+        self._left.clear()
+
+    def make_next(self, actuator: Actuator) -> None:
+        """Make the next one. If it is refused, the others are dropped: they were planned for a state that won't be."""
+        planned = self._left.popleft()
+        try:
+            actuator.move(planned.slice, planned.destination, by=self._by, reason=planned.reason)
+        except MoveRefusedError:
+            self._left.clear()
+
+
 class Planner:
     """Asks a program every interval; see the module.
 
@@ -107,7 +147,7 @@ class Planner:
         self._over: _Question | None = None
         """The one before. It stays a zombie until the next one begins: all that it burned can still be counted."""
         self._asked = -float("inf")
-        self._planned: deque[Planned] = deque()
+        self._orders = Orders(part.name)
         self._trouble = ""
 
     def describe(self) -> Part:
@@ -136,8 +176,8 @@ class Planner:
         view = self._context.actuator.view()
         if any(one.host is None for one in view.slices):
             return
-        if self._planned:
-            self._move(self._context, self._planned.popleft())
+        if self._orders:
+            self._orders.make_next(self._context.actuator)
         elif now >= self._asked + self._interval and all(host.utilization is not None for host in view.hosts):
             self._asked = now
             self._forget()
@@ -165,7 +205,7 @@ class Planner:
         said, complained = question.answer()
         if code == 0:
             try:
-                self._planned.extend(read_answer(said))
+                self._orders.add(read_answer(said))
                 self._trouble = ""
             except AnswerError as error:
                 self._trouble = f"its answer can't be used: {error}"
@@ -173,12 +213,6 @@ class Planner:
             last = complained.strip().rpartition("\n")[2]
             how = f"gave no answer within {LONGEST:g} s" if code is None else f"ended with code {code}"
             self._trouble = f"{how}{': ' if last else ''}{last}"
-
-    def _move(self, context: Context, planned: Planned) -> None:
-        try:
-            context.actuator.move(planned.slice, planned.destination, by=self._part.name, reason=planned.reason)
-        except MoveRefusedError:
-            self._planned.clear()  # the rest was planned for a state that won't come about
 
     def health(self, now: float) -> Disturbance | None:
         """See `Rebalancer`: what was wrong with the latest answer."""
@@ -189,7 +223,7 @@ class Planner:
     def stop(self) -> None:
         """See `Rebalancer`."""
         self._context = None
-        self._planned.clear()
+        self._orders.clear()
         self._forget()
         if self._question is not None:
             self._question.close()
