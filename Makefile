@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards values bench league setup setup-rebalance setup-dev test lint types contracts unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
+.PHONY: help run lab demo dashboards values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ types: setup-dev ## check types (mypy --strict)
 contracts: setup-dev ## check the direction of imports
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-cache
+
+audit: setup-dev ## look the packages that a user installs up among known vulnerabilities (pip-audit)
+	@$(PIP) install --upgrade --target build/audit pip-audit
+	@for file in run rebalance kubernetes; do echo "== requirements/$$file.txt"; \
+		PYTHONPATH=build/audit $(BIN)/python -m pip_audit --strict --disable-pip --require-hashes \
+			--progress-spinner off --requirement requirements/$$file.txt || exit 1; done
 
 workflows: setup-dev ## check .github/workflows (actionlint, zizmor); actionlint is built by go, unless ACTIONLINT names one
 	@echo "== workflows"
