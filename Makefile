@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
+.PHONY: help run lab demo dashboards values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -139,7 +139,10 @@ container: setup-dev ## test the image in real containers, on podman
 
 e2e: setup-dev ## test the chart on the cluster of KUBECONFIG; see LOADBAND_IMAGE, LOAD_IMAGE in docs/kubernetes.md
 	@echo "== tests on a cluster"
-	@$(BIN)/pytest -s -m e2e $(PYTEST) || $(BIN)/pytest $(AGAIN) -s -m e2e $(PYTEST)
+	@$(BIN)/pytest -s -m "e2e and not slow" $(PYTEST) || $(BIN)/pytest $(AGAIN) -s -m "e2e and not slow" $(PYTEST)
+
+e2e-slow: setup-dev ## the same cluster with other rebalancers, controls and outages: a quarter of an hour; see TRIMARAN, REPAIR
+	@$(BIN)/pytest -s -m "e2e and slow" $(PYTEST)
 
 kind: ## make the cluster build/kind.kubeconfig for `make e2e`: two nodes with half of the CPUs each, on kind and docker
 	@kind create cluster --name loadband --config tests/e2e/kind.yaml --kubeconfig build/kind.kubeconfig --wait 2m

@@ -85,6 +85,19 @@ class Cluster:
         finally:
             kubectl("delete", "pod", "neighbour", "--namespace", namespace, "--grace-period=0", "--force")
 
+    def has(self, image: str) -> bool:
+        """Whether a node has an image; kubelets say so half a minute after it came."""
+
+        def listed() -> bool:
+            nodes = self.api.items("/api/v1/nodes")
+            return any(image in one["names"] for node in nodes for one in node["status"].get("images", []))
+
+        try:
+            wait(listed, 45, f"the image {image}")
+        except AssertionError:
+            return False
+        return True
+
     @cached_property
     def kinds(self) -> set[str]:
         """The groups that the API server has."""

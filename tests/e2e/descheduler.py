@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -62,19 +63,30 @@ class Descheduler:
 
 @contextmanager
 def descheduler(
-    cluster: Cluster, space: str, server: Prometheus, low: int, high: int, *, single: bool = False
+    cluster: Cluster,
+    space: str,
+    server: Prometheus,
+    low: int,
+    high: int,
+    *,
+    single: bool = False,
+    others: Mapping[str, Object] = MappingProxyType({}),
 ) -> Iterator[Descheduler]:
     """Start it in a namespace, with other thresholds, percent; it is gone afterwards.
 
-    With `single` it also evicts pods whose owner has only one.
+    With `single` it also evicts pods whose owner has only one. `others` are more strategies, and what they are given.
     """
-    nodes = cluster.api.items("/api/v1/nodes")
-    if not any(IMAGE in image["names"] for node in nodes for image in node["status"]["images"]):
+    if not cluster.has(IMAGE):
         pytest.skip(f"no node has the image {IMAGE}")
     policy, arguments = _policy()
     if single:
         (evictor,) = (one["args"] for one in policy["profiles"][0]["pluginConfig"] if one["name"] == "DefaultEvictor")
         del evictor["minReplicas"]
+    (profile,) = policy["profiles"]
+    profile["pluginConfig"] += [{"name": name, "args": args} for name, args in others.items()]
+    points = {"PodLifeTime": "deschedule"}
+    for name in others:
+        profile["plugins"].setdefault(points.get(name, "balance"), {"enabled": []})["enabled"].append(name)
     policy["metricsProviders"][0]["prometheus"]["url"] = server.url
     arguments |= {"thresholds": {"MetricResource": low}, "targetThresholds": {"MetricResource": high}}
     path = f"/api/v1/namespaces/{space}/pods/{NAME}"

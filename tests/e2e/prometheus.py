@@ -74,8 +74,8 @@ def address(cluster: Cluster) -> str:
 
 
 @contextmanager
-def prometheus(cluster: Cluster, folder: Path) -> Iterator[Prometheus]:
-    """Start it, and wait until it answers."""
+def prometheus(cluster: Cluster, folder: Path, *more: Path) -> Iterator[Prometheus]:
+    """Start it, with more files of rules, and wait until it answers."""
     program = shutil.which(PROGRAM)
     if program is None:
         pytest.skip(f"{PROGRAM} is not installed")
@@ -85,7 +85,7 @@ def prometheus(cluster: Cluster, folder: Path) -> Iterator[Prometheus]:
         for discovery in job["kubernetes_sd_configs"]:
             discovery["api_server"] = cluster.api.url  # a Prometheus in a pod needs none
     (folder / "rules").mkdir()
-    for file in CHART.glob("files/rules/*.yaml"):
+    for file in (*CHART.glob("files/rules/*.yaml"), *more):
         (folder / "rules" / file.name).write_text(yaml.safe_dump(shorten(yaml.safe_load(file.read_text()), FASTER)))
     config |= {
         "global": shorten({"scrape_interval": "15s", "evaluation_interval": "15s"}, FASTER),

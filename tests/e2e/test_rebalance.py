@@ -2,117 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
-from chart import Object
 from e2e.api import kubectl, wait
 from e2e.cluster import Cluster
 from e2e.descheduler import NAME, descheduler
-from e2e.pods import IMAGE, pod_running
+from e2e.pods import pod_running
 from e2e.prometheus import prometheus
+from e2e.runs import HOT_NODE, command, dump, evictions, finished, of_slice, started
 from e2e.said import Said
 
 from loadband.exits import Exit
-from loadband.rebalance.events import Move, MoveState, Recording
-from loadband.rebalance.platforms.kubernetes.manifests import ROLE_LABEL, SLICE, SLICE_LABEL
+from loadband.rebalance.events import MoveState
+from loadband.rebalance.platforms.kubernetes.manifests import SLICE_LABEL
 from loadband.rebalance.platforms.kubernetes.platform import RESOLUTION
 from loadband.rebalance.platforms.kubernetes.pods import SOMEBODY_DELETED
 from loadband.rebalance.rebalancers.descheduler import CONTROLLER
-from loadband.rebalance.recording import read
-
-HERE = Path(__file__).parent
-HOT_NODE = HERE / "hot-node.toml"
-KINDS = "pods,replicasets,deployments,jobs,configmaps,secrets,services,serviceaccounts,leases,poddisruptionbudgets"
-"""All that a run could leave behind in a namespace."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that has ended."""
-
-    code: int
-    said: str
-    recording: Recording
-
-    @property
-    def verdict(self) -> str:
-        """The sentence under the report's title."""
-        lines = self.said.splitlines()
-        (title,) = (place for place, line in enumerate(lines) if " on kubernetes with " in line)
-        return " ".join(lines[title : title + 4])
-
-    def moves(self, state: MoveState) -> list[Move]:
-        return [event for event in self.recording.events if isinstance(event, Move) and event.state is state]
-
-
-def command(namespace: str, out: Path, scenario: str | Path, *words: str) -> list[str]:
-    given = ["--platform", "kubernetes", "--namespace", namespace, "--image", IMAGE, "--out", str(out), *words]
-    return [sys.executable, "-m", "loadband", "rebalance", "run", str(scenario), *given]
-
-
-def finished(process: subprocess.Popen[str], out: Path) -> Run:
-    said, _ = process.communicate(timeout=240)
-    print(said)
-    return Run(process.returncode, said, read(out / "recording-1.jsonl"))
-
-
-@contextmanager
-def started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def dump(cluster: Cluster, namespace: str) -> tuple[Object, list[str]]:
-    """What a run could have changed: the nodes, and all objects of the namespace."""
-    nodes = {
-        node["metadata"]["name"]: [node["metadata"].get("labels"), node["spec"]]
-        for node in cluster.api.items("/api/v1/nodes")
-    }
-    objects = json.loads(kubectl("get", KINDS, "--namespace", namespace, "--output", "json"))["items"]
-    return nodes, sorted(f"{one['kind']}/{one['metadata']['name']}" for one in objects)
-
-
-def evictions() -> dict[str, float]:
-    """By pod, when the API server took its eviction, seconds since the epoch; by its audit log."""
-    if "AUDIT_LOG" not in os.environ:
-        pytest.skip("AUDIT_LOG is not set: which file does the API server write?")
-    found = {}
-    for line in Path(os.environ["AUDIT_LOG"]).read_text().splitlines():
-        event = json.loads(line)
-        about = event.get("objectRef", {})
-        if about.get("subresource") == "eviction" and event["responseStatus"].get("code", 0) < 300:
-            found[about["name"]] = _seconds(event["stageTimestamp"])
-    return found
-
-
-def _seconds(stamp: str) -> float:
-    return datetime.fromisoformat(stamp).timestamp()
 
 
 def test_the_mover_brings_balance_back_and_leaves_nothing(
     cluster: Cluster, namespace: str, tmp_path: Path, said: Said
 ) -> None:
-    before, known = dump(cluster, namespace), set(evictions())
+    before, known, placed = dump(cluster, namespace), set(evictions()), set(evictions("binding"))
     with started(command(namespace, tmp_path / "out", HOT_NODE, "--rebalancer", "mover")) as process:
         run = finished(process, tmp_path / "out")
     evicted = {pod: at for pod, at in evictions().items() if pod not in known}
     accepted = run.moves(MoveState.ACCEPTED)
+    bound = [at for pod, at in evictions("binding").items() if pod not in placed]
     apart = [min(abs(move.at - at) for at in evicted.values()) for move in accepted]
     said(
         "hot node, mover",
@@ -120,8 +41,11 @@ def test_the_mover_brings_balance_back_and_leaves_nothing(
         f"{run.verdict}; {len(accepted)} moves, {max(apart, default=0):.3f} s apart at most",
     )
     assert run.code == Exit.OK, run.said
-    assert len(accepted) == len(evicted) == len(run.moves(MoveState.DONE)) > 0
+    done = run.moves(MoveState.DONE)
+    assert len(accepted) == len(evicted) == len(done) > 0
     assert max(apart) <= RESOLUTION
+    for begin, end in zip(accepted, done, strict=True):
+        assert any(begin.at - RESOLUTION <= at <= end.at for at in bound), "its successor was bound in between"
     assert dump(cluster, namespace) == before
 
 
@@ -155,10 +79,6 @@ def test_a_pod_deleted_by_hand_spoils_the_run(cluster: Cluster, namespace: str, 
     said("a slice's pod deleted by hand", "INVALID, and who", run.verdict)
     assert run.code == Exit.INVALID, run.said
     assert f"{SOMEBODY_DELETED} moved {slices[0]['metadata']['labels'][SLICE_LABEL]}" in run.verdict
-
-
-def of_slice(pod: Object) -> bool:
-    return bool(pod["metadata"]["labels"].get(ROLE_LABEL) == SLICE)
 
 
 def test_ctrl_c_leaves_nothing(cluster: Cluster, namespace: str, tmp_path: Path, said: Said) -> None:
@@ -207,3 +127,45 @@ def test_the_descheduler_needs_a_scheduler_that_agrees(
     assert len(done) == evicted > 0
     assert {move.by for move in done} == {f"{CONTROLLER}: LowNodeUtilization"}
     assert {move.destination for move in done} == {cluster.nodes[1 - fuller].name}
+
+
+def test_a_strategy_that_moves_pods_whatever_their_load_proves_nothing(
+    cluster: Cluster, namespace: str, tmp_path: Path, said: Said
+) -> None:
+    """RemoveDuplicates finds nothing to do: each slice has an owner of its own. PodLifeTime evicts whatever is old."""
+    out, evictor = tmp_path / "out", f"{namespace}-evictor"
+    # LowNodeUtilization is enabled, and finds no node above its thresholds.
+    others = {
+        "RemoveDuplicates": {},
+        "PodLifeTime": {"maxPodLifeTimeSeconds": 20, "namespaces": {"include": [namespace]}},
+    }
+    with (
+        cluster.namespace(evictor),
+        prometheus(cluster, tmp_path) as server,
+        descheduler(cluster, evictor, server, 98, 99, single=True, others=others),
+    ):
+        place = f"{evictor}/app.kubernetes.io/name={NAME}"
+        words = ("--rebalancer", "descheduler", "--descheduler", place, "--prometheus", server.url)
+        with started(command(namespace, out, HOT_NODE, *words)) as process:
+            run = finished(process, out)
+    by = {move.by for move in run.moves(MoveState.DONE)}
+    said("descheduler that evicts what is old", "INVALID, and which strategy", f"{run.verdict}; moved by {sorted(by)}")
+    assert run.code == Exit.INVALID, run.said
+    assert by == {f"{CONTROLLER}: PodLifeTime"}
+    assert f"{CONTROLLER}: PodLifeTime moved" in run.verdict
+
+
+def test_a_prometheus_that_dies_spoils_the_run(cluster: Cluster, namespace: str, tmp_path: Path, said: Said) -> None:
+    before, scenario, out = dump(cluster, namespace), tmp_path / "calm.toml", tmp_path / "out"
+    scenario.write_text(CALM)
+    with started(command(namespace, out, scenario, "--rebalancer", "none")) as process:
+        recording = out / "recording-1.jsonl"
+        wait(lambda: '"watch"' in recording.read_text(), 90, "the watch")
+        children = psutil.Process(process.pid).children(recursive=True)
+        (server,) = (one for one in children if one.name().startswith("prometheus") and "alert" not in one.name())
+        server.kill()
+        run = finished(process, out)
+    said("Prometheus killed in the watch", "INVALID, and what is missing; nothing left", run.verdict)
+    assert run.code == Exit.INVALID, run.said
+    assert "prometheus" in run.verdict.lower()
+    assert dump(cluster, namespace) == before

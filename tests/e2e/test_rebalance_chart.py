@@ -1,0 +1,73 @@
+"""The chart's `rebalance.enabled`: a run inside the cluster, with the rights that the chart gives it and no others."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from chart import Object
+from e2e.api import kubectl, wait
+from e2e.cluster import Cluster, on
+from e2e.descheduler import NAME, descheduler
+from e2e.pods import IMAGE, pod_running
+from e2e.prometheus import prometheus
+from e2e.runs import HOT_NODE, dump
+from e2e.said import Said
+
+RUN_IMAGE = f"{IMAGE}-rebalance"
+"""What the chart takes if nobody says otherwise."""
+
+
+def test_a_job_runs_the_scenario_to_its_verdict_and_leaves_nothing(
+    cluster: Cluster, namespace: str, tmp_path: Path, said: Said
+) -> None:
+    """The descheduler is in a namespace of its own, which the run may look at."""
+    if "LOAD_IMAGE" in os.environ:
+        subprocess.run([*shlex.split(os.environ["LOAD_IMAGE"]), RUN_IMAGE], check=True)
+    if not cluster.has(RUN_IMAGE):
+        pytest.skip(f"no node has the image {RUN_IMAGE}: make image TARGET=rebalance")
+    hot, cool = cluster.nodes[:2]
+    slices, evictor = f"{namespace[:40]}-slices", f"{namespace[:40]}-evictor"
+    filler = pod_running(namespace, "filler", hot.name, "import time; time.sleep(900)", cpu="400m")
+    with (
+        cluster.namespace(slices),
+        cluster.namespace(evictor),
+        prometheus(cluster, tmp_path) as server,
+        descheduler(cluster, evictor, server, 50, 72, single=True),
+    ):
+        kubectl("apply", "--filename", "-", given=yaml.safe_dump(filler))
+        before = dump(cluster, slices)
+        rebalance = {
+            "enabled": True,
+            "namespace": slices,
+            "scenarioFile": HOT_NODE.read_text(),
+            "rebalancer": "descheduler",
+            "descheduler": f"{evictor}/app.kubernetes.io/name={NAME}",
+            "prometheus": server.url,
+        }
+        with cluster.release(namespace, {"rebalance": rebalance, "nodeSelector": on(cool)}, name="proof"):
+            began = time.monotonic()
+            wait(lambda: _ended(cluster, namespace), 200, "the end of the Job")
+            took = time.monotonic() - began
+            (job,) = cluster.api.items(f"/apis/batch/v1/namespaces/{namespace}/jobs")
+            log = kubectl("logs", f"job/{job['metadata']['name']}", "--namespace", namespace, "--tail=-1")
+        after = dump(cluster, slices)
+    print(log)
+    verdict = next(
+        (line.strip() for line in log.splitlines() if line.strip().startswith(("PASS", "FAIL", "INVALID"))), "none"
+    )
+    said("the chart's Job, hot node, descheduler", "PASS, and nothing is left", f"{verdict} after {took:.0f} s")
+    assert job["status"].get("succeeded") == 1, log
+    assert verdict.startswith("PASS")
+    assert "report.html" in log
+    assert after == before
+
+
+def _ended(cluster: Cluster, namespace: str) -> list[Object]:
+    jobs = cluster.api.items(f"/apis/batch/v1/namespaces/{namespace}/jobs")
+    return [one for one in jobs if {"succeeded", "failed"} & one["status"].keys()]
