@@ -129,6 +129,7 @@ def test_the_descheduler_needs_a_scheduler_that_agrees(
     assert {move.destination for move in done} == {cluster.nodes[1 - fuller].name}
 
 
+@pytest.mark.slow
 def test_a_strategy_that_moves_pods_whatever_their_load_proves_nothing(
     cluster: Cluster, namespace: str, tmp_path: Path, said: Said
 ) -> None:

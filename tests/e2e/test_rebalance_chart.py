@@ -23,6 +23,7 @@ RUN_IMAGE = f"{IMAGE}-rebalance"
 """What the chart takes if nobody says otherwise."""
 
 
+@pytest.mark.slow
 def test_a_job_runs_the_scenario_to_its_verdict_and_leaves_nothing(
     cluster: Cluster, namespace: str, tmp_path: Path, said: Said
 ) -> None:
