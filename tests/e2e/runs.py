@@ -19,8 +19,10 @@ from e2e.cluster import Cluster
 from e2e.pods import IMAGE
 
 from loadband.rebalance.events import Move, MoveState, Recording
+from loadband.rebalance.figures import measure
 from loadband.rebalance.platforms.kubernetes.manifests import ROLE_LABEL, SLICE
 from loadband.rebalance.recording import read
+from loadband.rebalance.verdict import Outcome, judge
 
 HOT_NODE = Path(__file__).parent / "hot-node.toml"
 KINDS = "pods,replicasets,deployments,jobs,configmaps,secrets,services,serviceaccounts,leases,poddisruptionbudgets"
@@ -40,7 +42,13 @@ class Run:
         """The sentence under the report's title."""
         lines = self.said.splitlines()
         (title,) = (place for place, line in enumerate(lines) if " on kubernetes with " in line)
-        return " ".join(lines[title : title + 4])
+        return " ".join(" ".join(lines[title : title + 4]).split())
+
+    @property
+    def wrong(self) -> str:
+        """The evidence of each check that it didn't pass; the sentence has the first two."""
+        checks = judge(self.recording, measure(self.recording)).checks
+        return "; ".join(f"{one.name}: {one.evidence}" for one in checks if one.outcome is not Outcome.PASS)
 
     def moves(self, state: MoveState) -> list[Move]:
         return [event for event in self.recording.events if isinstance(event, Move) and event.state is state]

@@ -153,7 +153,7 @@ def test_a_strategy_that_moves_pods_whatever_their_load_proves_nothing(
     said("descheduler that evicts what is old", "INVALID, and which strategy", f"{run.verdict}; moved by {sorted(by)}")
     assert run.code == Exit.INVALID, run.said
     assert by == {f"{CONTROLLER}: PodLifeTime"}
-    assert f"{CONTROLLER}: PodLifeTime moved" in run.verdict
+    assert f"{CONTROLLER}: PodLifeTime moved" in run.wrong
 
 
 def test_a_prometheus_that_dies_spoils_the_run(cluster: Cluster, namespace: str, tmp_path: Path, said: Said) -> None:

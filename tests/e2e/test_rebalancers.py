@@ -274,5 +274,5 @@ def test_an_api_server_that_restarts_spoils_the_run_and_everything_is_undone(
         run = finished(process, out)
     said(f"API server gone for {took:.0f} s", "INVALID, and what was missing; nothing left", run.verdict)
     assert run.code == Exit.INVALID, run.said
-    assert "kube-apiserver" in run.said
+    assert "kube-apiserver" in run.wrong
     assert dump(cluster, namespace) == before
