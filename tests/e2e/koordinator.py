@@ -178,6 +178,8 @@ def _account(space: str) -> list[Object]:
         {"apiGroups": [""], "resources": ["pods", "nodes", "namespaces", "replicationcontrollers"], "verbs": seen},
         {"apiGroups": ["apps"], "resources": ["*"], "verbs": seen},
         {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
+        {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": seen},
+        {"apiGroups": ["config.koordinator.sh", "topology.node.k8s.io"], "resources": ["*"], "verbs": seen},
         {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": seen},
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "update", "patch"]},
         {"apiGroups": ["scheduling.koordinator.sh", "slo.koordinator.sh"], "resources": ["*"], "verbs": all_of_it},
