@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +266,7 @@ def test_a_user_is_as_optional_as_for_kubectl(
     }
     (tmp_path / "config").write_text(json.dumps(found))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    monkeypatch.setattr(module, "Client", partial(Client, transport=fake))
+    monkeypatch.setattr(module, "transport_of", lambda _: fake)
     if user == "unknown":
         with pytest.raises(PlatformError, match=r"there is no cluster: .*'unknown'"):
             connect("loadband")
@@ -274,3 +274,25 @@ def test_a_user_is_as_optional_as_for_kubectl(
     server = connect("loadband")
     assert server.nodes("") == []
     server.close()
+
+
+def test_without_a_current_context_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text(json.dumps({"clusters": [], "contexts": [], "users": []}))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(PlatformError, match=r"there is no cluster: set KUBECONFIG .*No current context"):
+        connect("loadband")
+
+
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
+def test_a_certificate_authority_needs_no_more_than_for_other_clients(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ssl.create_default_context()
+    made.verify_flags |= ssl.VERIFY_X509_STRICT
+    monkeypatch.setattr(module, "verify_cluster", lambda *_: made)
+    monkeypatch.setenv("http_proxy", proxy)
+    config = a_config().get()
+    assert config is not None
+    module.transport_of(config).close()
+    assert not made.verify_flags & ssl.VERIFY_X509_STRICT
+    assert made.verify_mode is ssl.CERT_REQUIRED

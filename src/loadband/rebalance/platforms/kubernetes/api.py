@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import queue
+import ssl
 import threading
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,7 +16,8 @@ from typing import Any, TypeVar
 import httpx2
 from lightkube import ApiError, Client, ConfigError
 from lightkube.codecs import from_dict
-from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.client_adapter import verify_cluster
+from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.config.models import User
 from lightkube.core.client import LabelValue
 from lightkube.generic_resource import create_namespaced_resource
@@ -58,12 +62,26 @@ def connect(namespace: str) -> Api:
     """
     try:
         config = KubeConfig.from_env().get()
-        if config is not None and config.user is None:  # as kubectl does: the server says what it allows to anybody
+        assert config, "no context"  # noqa: S101 - it raises ConfigError then, and is only declared to return None
+        if config.user is None:  # as kubectl does: the server says what it allows to anybody
             config = config._replace(user=User())
-        client = Client(config, namespace=namespace, field_manager=MANAGER)
+        client = Client(config, namespace=namespace, field_manager=MANAGER, transport=transport_of(config))
     except (ConfigError, OSError, KeyError, ValueError) as error:
         raise PlatformError(f"there is no cluster: set KUBECONFIG to a file that kubectl takes ({error})") from error
     return Server(client)
+
+
+def transport_of(config: SingleConfig) -> httpx2.BaseTransport:
+    """How to reach the API server: with the configuration's certificates, through a proxy of the environment, if any.
+
+    From 3.13 on Python refuses a certificate authority without all extensions of RFC 5280 (`VERIFY_X509_STRICT`). Many
+    clusters have such a one, and other clients of Kubernetes take it: so does this one.
+    """
+    context = verify_cluster(config.cluster, config.user or User(), config.abs_file)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    to = urllib.parse.urlsplit(config.cluster.server)
+    by = None if urllib.request.proxy_bypass(to.hostname or "") else urllib.request.getproxies().get(to.scheme)
+    return httpx2.HTTPTransport(verify=context, proxy=by)
 
 
 class Server:
