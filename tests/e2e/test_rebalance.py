@@ -61,7 +61,7 @@ count = 2
 size = "15%"
 
 [phases]
-watch = "25s"
+watch = "18s"
 """
 """Nothing to be done, and nobody who does it."""
 
