@@ -36,6 +36,7 @@ from loadband.rebalance.session import (
     Cluster,
     Session,
     SessionError,
+    Virtual,
     perform,
 )
 from loadband.rebalance.verdict import Outcome
@@ -149,6 +150,21 @@ def run_parser() -> ArgumentParser:
     cluster.add_argument(
         "--node-cpus", metavar="N", type=_cpus, help="What a pod may use of a node; default: what the node says."
     )
+    virtual = parser.add_argument_group(
+        "with --platform libvirt",
+        "Default: hosts are CPUs of this machine, each with a libvirt of the run's own.",
+    )
+    virtual.add_argument(
+        "--host",
+        metavar="NAME=URI",
+        action="append",
+        type=_host,
+        default=[],
+        help="A host and its libvirt, as the other hosts reach it, too; once for each host.",
+    )
+    virtual.add_argument(
+        "--pool", metavar="NAME", default="default", help="Storage pool for the guests' disk; default: default."
+    )
     access.add_options(parser, "Default: the run starts its own servers.")
     parser.add_argument(
         "--listen",
@@ -178,6 +194,13 @@ def _address(text: str) -> Listen | None:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
+def _host(text: str) -> tuple[str, str]:
+    name, sign, uri = text.partition("=")
+    if not (name and sign and uri):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be NAME=URI, as in host-1=qemu+ssh://host-1/system")
+    return name, uri
+
+
 def _cpus(text: str) -> float:
     with suppress(ValueError):
         if (cpus := float(text)) > 0 and math.isfinite(cpus):
@@ -192,6 +215,7 @@ def _session(asked: argparse.Namespace) -> Session:
         DocumentError: the scenario can't be read.
         RebalancerError: the scenario's rebalancer isn't known.
         MonitoringError: the servers can't be used.
+        PlatformError: the hosts can't be used.
         SettingsError: a token isn't one.
     """
     scenario = load(asked.scenario)
@@ -212,11 +236,24 @@ def _session(asked: argparse.Namespace) -> Session:
             descheduler=asked.descheduler,
             scheduler=asked.scheduler,
         ),
+        virtual=_virtual(asked),
         repeats=asked.repeats or scenario.repeats,
         seed=scenario.seed if asked.seed is None else asked.seed,
         out=asked.out or Path(f"{scenario.name}-{rebalancer}-{stamp}"),
         existing=_existing(asked),
     )
+
+
+def _virtual(asked: argparse.Namespace) -> Virtual:
+    """The hosts that are named.
+
+    Raises:
+        PlatformError: they can't be that.
+    """
+    uris = dict(asked.host)
+    if len(uris) < len(asked.host) or len(set(uris.values())) < len(uris):
+        raise PlatformError("--host: each name and each URI may be given once")
+    return Virtual(uris=uris, pool=asked.pool)
 
 
 def _existing(asked: argparse.Namespace) -> access.Access | None:
@@ -227,10 +264,11 @@ def _existing(asked: argparse.Namespace) -> access.Access | None:
         SettingsError: a token isn't one.
     """
     found = access.named(asked)
-    if found is not None and asked.platform == "local":
+    if found is not None and (asked.platform == "local" or (asked.platform == "libvirt" and not asked.host)):
+        more = " or name hosts with --host" if asked.platform == "libvirt" else " or choose another --platform"
         raise MonitoringError(
-            "--prometheus: the hosts of the platform local are CPUs of this machine that only the run's own Prometheus "
-            "scrapes: leave it out, or choose another --platform"
+            f"--prometheus: the hosts of the platform {asked.platform} are CPUs of this machine that only the run's "
+            f"own Prometheus scrapes: leave it out,{more}"
         )
     return found
 

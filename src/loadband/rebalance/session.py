@@ -6,8 +6,9 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +23,11 @@ from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Platform, PlatformError
 from loadband.rebalance.platforms.kubernetes.cluster import Api
 from loadband.rebalance.platforms.kubernetes.manifests import Where
+from loadband.rebalance.platforms.libvirt import binding
+from loadband.rebalance.platforms.libvirt.grounds import Ground
+from loadband.rebalance.platforms.libvirt.lab import Lab
+from loadband.rebalance.platforms.libvirt.platform import Libvirt
+from loadband.rebalance.platforms.libvirt.remote import Remote
 from loadband.rebalance.platforms.local import Local
 from loadband.rebalance.progress import About
 from loadband.rebalance.rebalancers import Rebalancer, RebalancerError, hbal
@@ -60,15 +66,27 @@ class Cluster:
     """The name of the scheduler that places the slices' next pods; empty: the cluster's default."""
 
 
-Platforms = Mapping[str, Callable[[Scenario, Cluster], Platform]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Virtual:
+    """Which hosts of virtual machines are used."""
+
+    uris: Mapping[str, str] = field(default_factory=dict)
+    """By host, its libvirt daemon; empty: the run starts two or more on this machine."""
+    pool: str = "default"
+    """The storage pool for the guests' disk, on each host."""
+
+
+Platforms = Mapping[str, Callable[["Session"], Platform]]
 Rebalancers = Mapping[str, Callable[[Sequence[str], Cluster], Rebalancer]]
 
 
-def _local(scenario: Scenario, _: Cluster) -> Platform:
+def _local(session: Session) -> Platform:
+    scenario = session.scenario
     return Local(scenario.hosts, scenario.plan(), fail_moves=scenario.fail_moves)
 
 
-def _kubernetes(scenario: Scenario, cluster: Cluster) -> Platform:
+def _kubernetes(session: Session) -> Platform:
+    scenario, cluster = session.scenario, session.cluster
     if not cluster.image:
         raise PlatformError("the platform kubernetes needs --image: the image of loadband that the nodes have or pull")
     if scenario.fail_moves:
@@ -85,6 +103,22 @@ def _kubernetes(scenario: Scenario, cluster: Cluster) -> Platform:
     )
     seconds = scenario.baseline + scenario.watch + scenario.recovery
     return Kubernetes(api, where, scenario.plan(), count=len(scenario.hosts), seconds=seconds)
+
+
+def _libvirt(session: Session) -> Platform:
+    scenario, plan = session.scenario, session.scenario.plan()
+    library = binding.load()
+    sector = files("loadband.rebalance.platforms.libvirt").joinpath("guest.img").read_bytes()
+    ground: Ground
+    if session.virtual.uris:
+        if session.existing is None:
+            raise PlatformError("--host needs --prometheus: the run's own Prometheus sees no hosts but this machine's")
+        if len(session.virtual.uris) != len(scenario.hosts):
+            raise PlatformError(f"{scenario.name} needs {len(scenario.hosts)} hosts, each named by --host NAME=URI")
+        ground = Remote(session.virtual.uris, plan, library, sector, session.virtual.pool)
+    else:
+        ground = Lab(scenario.hosts, plan, library, sector)
+    return Libvirt(ground, plan, library, fail_moves=scenario.fail_moves)
 
 
 def _connect(cluster: Cluster) -> Api:
@@ -120,7 +154,7 @@ def _planner(command: Sequence[str], _: Cluster) -> Rebalancer:
     return Planner(part, found)
 
 
-PLATFORMS: Platforms = {"local": _local, "kubernetes": _kubernetes}
+PLATFORMS: Platforms = {"local": _local, "kubernetes": _kubernetes, "libvirt": _libvirt}
 REBALANCERS: Rebalancers = {
     "mover": lambda *_: Mover(),
     "none": lambda *_: Nobody(),
@@ -148,6 +182,8 @@ class Session:
     rebalancer: str
     cluster: Cluster = Cluster()
     """Of the platform *kubernetes*."""
+    virtual: Virtual = Virtual()
+    """Of the platform *libvirt*."""
     planner: Sequence[str] = ()
     """The command of the rebalancers *planner* and *resident*."""
     repeats: int
@@ -165,7 +201,7 @@ class Session:
         Raises:
             PlatformError: it has not what the scenario needs.
         """
-        return PLATFORMS[self.platform](self.scenario, self.cluster)
+        return PLATFORMS[self.platform](self)
 
     def new_rebalancer(self) -> Rebalancer:
         """A fresh rebalancer.

@@ -30,7 +30,7 @@ class Division:
     """Those that are no host; empty if there are only as many CPUs as hosts."""
 
 
-def divide(cpus: Collection[int], names: Sequence[str]) -> Division:
+def divide(cpus: Collection[int], names: Sequence[str], most: int | None = None) -> Division:
     """Give each host equally many CPUs, and leave at least one over if there are more CPUs than hosts.
 
     Neighbours stay together: CPUs with adjacent numbers go to the same host.
@@ -38,6 +38,7 @@ def divide(cpus: Collection[int], names: Sequence[str]) -> Division:
     Args:
         cpus: the numbers of those that may be used.
         names: the hosts', unique.
+        most: CPUs of a host; None: as many as there are.
 
     Raises:
         PlatformError: there are fewer CPUs than hosts.
@@ -49,6 +50,7 @@ def divide(cpus: Collection[int], names: Sequence[str]) -> Division:
             "give it more, or choose a scenario with fewer hosts"
         )
     size = max((len(numbers) - 1) // len(names), 1)
+    size = size if most is None else min(size, most)
     hosts = {name: frozenset(numbers[place * size : (place + 1) * size]) for place, name in enumerate(names)}
     return Division(hosts, frozenset(numbers[len(names) * size :]))
 

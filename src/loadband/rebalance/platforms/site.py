@@ -68,16 +68,17 @@ class Site:
         names: of the hosts.
         plan: what decides the run; the run's own programs are put on a host that isn't hot on purpose, unless a CPU is
             left over.
+        most: CPUs of a host; None: as many as there are.
 
     Raises:
         PlatformError: there are fewer CPUs than hosts.
     """
 
-    def __init__(self, names: Sequence[str], plan: Plan) -> None:
+    def __init__(self, names: Sequence[str], plan: Plan, *, most: int | None = None) -> None:
         self._names = tuple(names)
         self._plan = plan
         self._before = frozenset(os.sched_getaffinity(0))
-        self._division = divide(self._before, names)
+        self._division = divide(self._before, names, most)
         self.cpus: Mapping[str, Cpus] = self._division.hosts
         """By host, the numbers of its CPUs."""
         self._observers: dict[str, tuple[Regulator, str]] = {}

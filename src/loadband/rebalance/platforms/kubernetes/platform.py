@@ -25,8 +25,8 @@ from loadband.rebalance.events import (
     Trouble,
 )
 from loadband.rebalance.platforms import HostView, MoveRefusedError, PlatformError, SliceView, Target, View
+from loadband.rebalance.platforms.background import Background
 from loadband.rebalance.platforms.history import History
-from loadband.rebalance.platforms.kubernetes.background import Background
 from loadband.rebalance.platforms.kubernetes.cluster import TOO_MANY, Api, RefusedError, Seen
 from loadband.rebalance.platforms.kubernetes.manifests import (
     CONTROL_PORT,

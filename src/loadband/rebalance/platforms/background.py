@@ -1,8 +1,8 @@
-"""What a node does beside the run, and whether it became more. Pure.
+"""What a host does beside the run, and whether it became more. Pure.
 
-A node of a cluster is never idle: the kubelet, the container runtime, the pods of others. What it did before the
-overload is its background. More than that is somebody else's load, as long as no pod of the run comes or goes: that
-costs the node something, too.
+A host that isn't the run's own is never idle: a node of a cluster has its kubelet, its container runtime and the pods
+of others. What it did before the overload is its background. More than that is somebody else's load, as long as no
+slice of the run comes or goes: that costs the host something, too. A node is a host here, and a pod a slice on it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 from plans import PLAN
 
 from loadband.rebalance.events import Disturbance, Trouble
-from loadband.rebalance.platforms.kubernetes.background import Background
+from loadband.rebalance.platforms.background import Background
 
 CPUS = 2.0
 WINDOW = int(PLAN.window)
