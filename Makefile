@@ -29,9 +29,9 @@ dashboards: setup-dev ## generate the Grafana dashboards from their code
 values: setup-dev ## write the chart's table of values from its schema, and the changes in Chart.yaml from CHANGELOG.md
 	@$(BIN)/python tests/support/chart_texts.py
 
-bench: setup-dev ## benchmark loadband and its peers: 20 minutes on an idle machine; see SCENES, TOOLS, SECONDS, OUT
+bench: setup-dev ## benchmark loadband and its peers: an hour on an idle machine; see SCENES, TOOLS, SECONDS, REPEATS, OUT
 	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
-		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
+		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
 
 league: setup-rebalance ## rebalancers through the same scenarios, hours of an idle machine, resumable; see ROWS, SCENARIOS, REPEATS, OUT
 	@exec $(BIN)/python -m bench.league $(if $(ROWS),--rows "$(ROWS)") $(if $(SCENARIOS),--scenarios "$(SCENARIOS)") \

@@ -22,6 +22,7 @@ from bench.tools import TOOLS, Launch, Tool
 T = TypeVar("T")
 
 SECONDS = 6.0
+REPEATS = 3
 OVERHEAD = 0.7
 """Seconds that it takes to start and end a tool."""
 TRIES = 3
@@ -35,6 +36,7 @@ class Choice(NamedTuple):
     scenes: tuple[Scene, ...]
     tools: tuple[Tool, ...]
     seconds: float
+    repeats: int
     out: Path
     anyway: bool
 
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if absent:
         console.print(f"Left out because not on PATH: {', '.join(absent)}.")
     tools = tuple(tool for tool in choice.tools if tool.found)
-    minutes = estimate(choice.scenes, tools, choice.seconds) / 60
+    minutes = choice.repeats * estimate(choice.scenes, tools, choice.seconds) / 60
     console.print(
         f"Scenes: {len(choice.scenes)}; tools: {', '.join(tool.name for tool in tools)}; {minutes:.0f} minutes."
     )
@@ -96,14 +98,18 @@ def publish(results: Results, out: Path) -> None:
 def _measure(choice: Choice, tools: Sequence[Tool], results: Results, console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, refresh_per_second=1) as progress:
-        bar = progress.add_task("", total=estimate(choice.scenes, tools, choice.seconds))
+        bar = progress.add_task("", total=choice.repeats * estimate(choice.scenes, tools, choice.seconds))
         for scene in choice.scenes:
             for tool in tools:
                 progress.update(bar, description=f"{scene.name} · {tool.name}")
-                run = _run(scene, tool, choice.seconds, lambda passed: progress.advance(bar, passed), console)
-                results.add(run)
-                results.save(choice.out / "results.json")
-                console.print(_summary(scene, run))
+                runs: list[Run] = []
+                while len(runs) < choice.repeats and not (runs and runs[-1].cannot):
+                    runs.append(
+                        _run(scene, tool, choice.seconds, lambda passed: progress.advance(bar, passed), console)
+                    )
+                    results.add(Run.middle(runs))
+                    results.save(choice.out / "results.json")
+                console.print(_summary(scene, results.runs[scene.name, tool.name]))
 
 
 def _run(scene: Scene, tool: Tool, seconds: float, tick: Tick, console: Console) -> Run:
@@ -188,6 +194,12 @@ def _parse(arguments: Sequence[str] | None) -> Choice:
         "--seconds", type=float, default=SECONDS, help="duration of each measured span; default %(default)g"
     )
     parser.add_argument(
+        "--repeats",
+        type=int,
+        default=REPEATS,
+        help="runs of each scene with each tool, of which the figures are medians; default %(default)s",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path("build/benchmark"),
@@ -198,6 +210,8 @@ def _parse(arguments: Sequence[str] | None) -> Choice:
     given = parser.parse_args(arguments)
     if not 2 <= given.seconds <= 600:  # noqa: PLR2004 - at least two windows; more than 10 minutes is another kind of test
         parser.error("--seconds must be 2..600")
+    if not 1 <= given.repeats <= 99:  # noqa: PLR2004 - more is a mistake
+        parser.error("--repeats must be 1..99")
 
     def chosen(text: str, known: Mapping[str, T]) -> tuple[T, ...]:
         names = text.replace(",", " ").split() or list(known)
@@ -205,7 +219,9 @@ def _parse(arguments: Sequence[str] | None) -> Choice:
             parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
         return tuple(thing for name, thing in known.items() if name in names)
 
-    return Choice(chosen(given.scenes, scenes), chosen(given.tools, tools), given.seconds, given.out, given.anyway)
+    return Choice(
+        chosen(given.scenes, scenes), chosen(given.tools, tools), given.seconds, given.repeats, given.out, given.anyway
+    )
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -90,7 +90,11 @@ def _cell(row: Row, tool: str, run: Run | None) -> Cell:
         return Cell("cannot")
     value = run.numbers.get(row.key, float("nan"))
     judged = tool == OURS and row.goal is not None and not isnan(value)
-    return Cell(written(row, value), (Goal.MET if row.met(value) else Goal.MISSED) if judged else Goal.NONE)
+    text = written(row, value)
+    if (ends := run.ranges.get(row.key)) and len(shown := [written(row, end) for end in ends]) == len({*shown}):
+        low, high = (end.removesuffix(f" {row.unit}") for end in shown)
+        text += f" ({low}..{high})"
+    return Cell(text, (Goal.MET if row.met(value) else Goal.MISSED) if judged else Goal.NONE)
 
 
 def terminal(results: Results, scenes: Iterable[str]) -> Table:
@@ -147,7 +151,7 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
             f"- command: `make bench` ({versions})", *(f"- {name}: {value}" for name, value in results.machine.items())
         ),
         "\n".join(table),
-        "✓ and ✗: loadband met or missed its goal. ?: not measurable on this machine.",
+        f"✓ and ✗: loadband met or missed its goal. ?: not measurable on this machine. {_repeated(results)}".rstrip(),
         *_told("What a tool can't do", _reasons(results)),
         *_told("Missed goals", missed(results)),
         *_told("Disturbed by other processes on the machine", _disturbed(results)),
@@ -158,6 +162,15 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
         _MEANING,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _repeated(results: Results) -> str:
+    """A sentence about the repeats; empty without any."""
+    counts = sorted({run.repeats for run in results.runs.values() if not run.cannot})
+    if not counts or counts == [1]:
+        return ""
+    number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}..{counts[-1]}"
+    return f"Figures are medians of {number} runs, with the range of all runs in parentheses unless it is nothing."
 
 
 def _row(*cells: str) -> str:

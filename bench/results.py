@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import inf, isfinite, isnan, nan
 from pathlib import Path
+from statistics import median_low
 from typing import Any, Self
 
 from bench.recording import WINDOW, Recording, strangers
@@ -20,7 +21,7 @@ DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One tool in one scene: figures, or why there are none."""
+    """One tool in one scene: figures, or why there are none. With repeats, it stands for all of them."""
 
     scene: str
     tool: str
@@ -29,6 +30,10 @@ class Run:
     """Why there are no figures, as a phrase; otherwise empty."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Figures by the keys of the scene's rows; nan if unknown, infinity for a time that never came."""
+    repeats: int = 1
+    """Number of runs that the figures are medians of."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The least and the greatest of each figure over the repeats; empty without repeats."""
     strangers: float = 0.0
     """CPU time of processes that the benchmark didn't start, in the worst second, in percent of the machine."""
     seconds: float = 0.0
@@ -62,6 +67,30 @@ class Run:
             if recording.asked
             else (),
         )
+
+    @classmethod
+    def middle(cls, runs: Sequence[Run]) -> Run:
+        """Sum up repeats of one scene with one tool: each figure is the median of its own, with its range.
+
+        Of an even number, the median is the smaller of the two in the middle, since a time may be infinite. Events and
+        curves are those of the run whose first figure is the median. A figure that a run doesn't know (nan) is left out
+        of the median.
+
+        Args:
+            runs: at least one. One that has no figures stands for all.
+        """
+        failed = next((run for run in runs if run.cannot), None)
+        if failed or len(runs) == 1:
+            return failed or runs[0]
+        numbers, ranges = dict(runs[0].numbers), {}
+        for key in numbers:
+            known = sorted(value for run in runs if not isnan(value := run.numbers[key]))
+            if known:
+                numbers[key], ranges[key] = median_low(known), (known[0], known[-1])
+        first = next(iter(numbers), "")
+        shown = next((run for run in runs if run.numbers.get(first) == numbers.get(first)), runs[0])
+        strange = max(run.strangers for run in runs)
+        return replace(shown, numbers=numbers, ranges=ranges, repeats=len(runs), strangers=strange)
 
 
 @dataclass(slots=True)
@@ -98,9 +127,10 @@ class Results:
         results = cls(whole["machine"], whole["versions"])
         for each in whole["runs"]:
             numbers = {key: _number(value) for key, value in each.pop("numbers").items()}
+            ranges = {key: (_number(low), _number(high)) for key, (low, high) in each.pop("ranges", {}).items()}
             curve, asked = _curve(each.pop("curve")), _curve(each.pop("asked", ()))
             shares = tuple(_curve(share) for share in each.pop("shares"))
-            results.add(Run(**each, numbers=numbers, curve=curve, shares=shares, asked=asked))
+            results.add(Run(**each, numbers=numbers, ranges=ranges, curve=curve, shares=shares, asked=asked))
         return results
 
 

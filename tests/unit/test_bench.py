@@ -154,6 +154,36 @@ def test_results_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
     assert isnan(Results.load(path).runs["cold", "loadband"].numbers["settled"])
 
 
+def test_repeats_are_summed_up_by_the_median_and_the_range_of_each_figure(tmp_path: Path) -> None:
+    runs = [
+        run_of("cold", "loadband", settled=0.5, settled_start=inf),
+        run_of("cold", "loadband", settled=0.3, settled_start=0.8),
+        run_of("cold", "loadband", settled=0.4, settled_start=nan),
+    ]
+    run = Run.middle([replace(each, strangers=10.0 * index) for index, each in enumerate(runs)])
+    assert run.numbers == {"settled": 0.4, "settled_start": 0.8}
+    assert run.ranges == {"settled": (0.3, 0.5), "settled_start": (0.8, inf)}
+    assert (run.repeats, run.strangers) == (3, 20.0)
+    results_of(run).save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == results_of(run)
+    page = report.markdown(results_of(run), [])
+    assert "| 0.4 s (0.3..0.5) ✓ |" in page
+    assert "| 0.8 s (0.8..never) |" in page
+    assert "medians of 3 runs" in page
+
+
+def test_one_run_is_its_own_middle_and_one_that_failed_stands_for_all() -> None:
+    good, bad = run_of("cold", "loadband", settled=0.5), Run("cold", "loadband", cannot="it ended")
+    assert Run.middle([good]) is good
+    assert Run.middle([good, bad, good]) is bad
+    assert "median" not in report.markdown(results_of(good), [])
+
+
+def test_a_range_without_width_is_not_shown() -> None:
+    run = Run.middle([run_of("cold", "loadband", settled=value, settled_start=1.0) for value in (0.31, 0.32)])
+    assert "| 0.3 s ✓ |" in report.markdown(results_of(run), [])
+
+
 def test_a_new_run_replaces_the_old_one() -> None:
     results = results_of(run_of("cold", "loadband", settled=0.3), run_of("cold", "loadband", settled=0.4))
     assert [run.numbers["settled"] for run in results.runs.values()] == [0.4]
@@ -237,7 +267,9 @@ def test_scenes_and_tools_are_chosen(
     assert played == [(scenes, tools)]
 
 
-@pytest.mark.parametrize("arguments", [["--scenes", "stedy"], ["--tools", "yes"], ["--seconds", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--scenes", "stedy"], ["--tools", "yes"], ["--seconds", "1"], ["--repeats", "0"]]
+)
 def test_what_is_not_there_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         command_line.main(arguments)
