@@ -273,6 +273,9 @@ class Latch(Generic[M]):
             memory = replace(memory, setpoint=setpoint, latched=setpoint.effort, sought=None)
         if memory.latched is None:
             law, command = self.law.step(memory.law, reading, setpoint)
+            if self.after is None:
+                kept = LatchMemory(law, setpoint, command.workers, effort=command.effort, cost=memory.cost)
+                return kept, command
             memory = self._sought(replace(memory, law=law, workers=command.workers), reading, setpoint)
             if memory.latched is None:
                 return replace(memory, effort=command.effort), command
@@ -280,8 +283,7 @@ class Latch(Generic[M]):
 
     def _sought(self, memory: LatchMemory[M], reading: Reading, setpoint: Setpoint) -> LatchMemory[M]:
         """Follow what a latch is made of, and make it when its time has come."""
-        if self.after is None:
-            return memory
+        assert self.after is not None, "a latch without a time is never made"  # noqa: S101 - the caller knows
         now, sought = reading.utilization(self.steal), memory.sought
         mean = now if memory.utilization is None else memory.utilization
         utilization = mean + (1 - math.exp(-reading.dt)) * (now - mean)

@@ -69,10 +69,16 @@ class Journal:
     def __init__(self) -> None:
         self._topics: dict[str, _Topic] = {}
         self._summed_up: Snapshot | None = None
+        self._seen: object = None
 
     def lines(self, snapshot: Snapshot) -> list[Line]:
         """The lines that a snapshot is worth, given the earlier ones; most snapshots are worth none."""
-        lines = [line for fact in _facts(snapshot) if (line := self._tell(fact, snapshot.at))]
+        lines: list[Line] = []
+        seen = _seen(snapshot)
+        # Mostly nothing has changed, and to find that out by topic costs more than all other work of this thread.
+        if seen != self._seen or any(topic.changes for topic in self._topics.values()):
+            self._seen = seen
+            lines = [line for fact in _facts(snapshot) if (line := self._tell(fact, snapshot.at))]
         since = self._summed_up = self._summed_up or snapshot
         if snapshot.at - since.at >= SUMMARY:
             lines.append(Line(logging.INFO, "summary", _summary(since, snapshot)))
@@ -94,6 +100,20 @@ class Journal:
         topic.allowance -= 1
         topic.changes = 0
         return Line(fact.level, fact.event, {**fact.values, **was, **left_out, **fact.detail})
+
+
+def _seen(snapshot: Snapshot) -> object:
+    """All that the values of the facts are made of: while it stays equal, so do they."""
+    reading, counts = snapshot.reading, snapshot.counts
+    return (
+        snapshot.verdict.state,
+        snapshot.setpoint,
+        snapshot.command.latched,
+        snapshot.command.workers,
+        (reading.capacity, reading.reach) if reading else None,
+        counts.failures,
+        counts.worker_restarts,
+    )
 
 
 def _facts(snapshot: Snapshot) -> Iterator[_Fact]:

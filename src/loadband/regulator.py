@@ -7,7 +7,9 @@ on a simulated machine.
 from __future__ import annotations
 
 import bisect
+import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -277,10 +279,13 @@ class Regulator:
             return self._window  # one lost sample doesn't invalidate what was seen before
         now = self._samples[-1]
         # The sample closest to one window ago: half an interval early counts, or jitter makes every other window 1.1 s.
-        start = now.at - self._window_length
-        index = bisect.bisect(self._samples, start + self._interval / 2, key=lambda sample: sample.at) - 1
-        index = min(max(index, 0), len(self._samples) - 2)
-        result = difference(self._samples[index], now, max_gap=float("inf"))
+        latest = now.at - self._window_length + self._interval / 2
+        start = self._samples[0]
+        for sample in itertools.islice(self._samples, 1, len(self._samples) - 1):
+            if sample.at > latest:
+                break
+            start = sample
+        result = difference(start, now, max_gap=math.inf)
         return result if isinstance(result, Reading) else None
 
     def _count(self, reading: Reading | None, window: Reading | None, setpoint: Setpoint) -> None:
@@ -302,9 +307,11 @@ class Regulator:
                 observed = reading.dt
                 inside = observed if _inside(window.utilization(self._steal), setpoint) else 0.0
                 entered = observed if inside or counts.in_band_seconds > 0 else 0.0
-        self._counts = replace(
-            counts,
+        # Not by `replace`, which costs as much as all the rest of this method.
+        self._counts = Counts(
             cycles=counts.cycles + 1,
+            overruns=counts.overruns,
+            failures=counts.failures,
             observed_seconds=counts.observed_seconds + observed,
             in_band_seconds=counts.in_band_seconds + inside,
             observed_since_entry=counts.observed_since_entry + entered,

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import itertools
 import logging
-import math
 import os
 import random
 import threading
@@ -25,21 +24,23 @@ from loadband.quantities import Command
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.0207
-"""Seconds from one turn on a CPU to the next; not a multiple of any kernel's tick (1, 3.3, 4, 10 ms)."""
+PERIOD = 1 / 24
+"""Seconds from one turn on a CPU to the next: a whole number of turns a second, so that all windows of a second hold
+the same number, and no multiple of a kernel's tick (1, 3.3, 4, 10 ms)."""
 TURNS_PER_SECOND = 640
 """Limit for all workers together: with many CPUs, turns become rarer and longer, as far as bursts may."""
 MAX_TURN = 0.07
 """Limit of the seconds from one turn on a CPU to the next: even with dither and a debt, a burst is within its bound."""
-DITHER = 0.25
-"""Random part of the time from one turn on a CPU to the next: programs that count ticks wouldn't see turns that are in
-step with the kernel's tick (cpu-load.rst)."""
+DITHER = 0.1
+"""Random part of the time from one turn on a CPU to the next, about a tick: programs that count ticks wouldn't see
+turns that are in step with the kernel's tick (cpu-load.rst). It costs accuracy: what a window holds varies with it."""
 SHORT_BURST = 0.0005
-"""CPU-seconds: rather than shorter bursts, turns become rarer. What surrounds a burst costs about a tenth of that."""
-RAREST = 3
-"""Limit of that: turns come at least every third period."""
+"""CPU-seconds: rather than shorter bursts, turns become as rare as they may. What surrounds a burst costs about a tenth
+of that."""
 MAX_BURST = 0.1
 """Limit of one burst in CPU-seconds; shorter than any lease."""
+START = 0.0005
+"""Seconds from the start of the first worker to its first turn: it has to look at the clock before that."""
 MIN_BURST = 50e-6
 """CPU-seconds; less is carried over to the next turn."""
 CALIBRATION = 500
@@ -192,6 +193,8 @@ class Workers:
         self._wanted = command.workers
         if len(self._threads) != command.workers:
             self._pace(command.workers, command.effort)  # before the new threads start and look at it
+            if not self._threads:
+                self._epoch = time.monotonic() - self._period + START  # the first turn is due now
         # The list comes first: a worker looks itself up there to see whether it is still wanted.
         self._threads.extend([None] * (command.workers - len(self._threads)))
         for index in range(command.workers):
@@ -230,8 +233,8 @@ class Workers:
             effort: what all of them burn, CPUs.
         """
         busy = min(max(workers, 1), len(os.sched_getaffinity(0)))
-        # In whole steps, since a period that changes with every command would shift the turns all the time.
-        rare = PERIOD * min(math.ceil(SHORT_BURST / PERIOD * busy / effort), RAREST) if effort > 0 else PERIOD * RAREST
+        # Either, or: a period that changes with every command would shift the turns all the time.
+        rare = PERIOD if effort * PERIOD >= SHORT_BURST * busy else MAX_TURN
         self._step = self._fixed_period or min(max(rare, busy / TURNS_PER_SECOND), MAX_TURN)
         self._period = self._fixed_period or self._step * max(workers, 1) / busy
 
