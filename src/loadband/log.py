@@ -198,6 +198,12 @@ def _line_of(record: logging.LogRecord) -> Line:
     return Line(record.levelno, record.getMessage(), fields)
 
 
+def load() -> None:
+    """Load structlog, unless it is loaded: while the loop runs already, what that takes would count as its own cost."""
+    with _without_rich():
+        import structlog  # noqa: F401, PLC0415 - to load it is all that is wanted
+
+
 @contextmanager
 def _without_rich() -> Iterator[None]:
     """Let rich seem absent: structlog would load it, 4 MiB, for coloured tracebacks, which no line here has."""
@@ -213,9 +219,8 @@ def _without_rich() -> Iterator[None]:
 
 
 def _writer(file: TextIO, level: str, style: Literal["text", "json"]) -> Callable[[Line], None]:
-    # Only here, in the log's own thread: the loop can begin meanwhile.
-    with _without_rich():
-        import structlog  # noqa: PLC0415 - as said
+    load()
+    import structlog  # noqa: PLC0415 - see `load`
 
     order = ["timestamp", "level", "event"]
     text = structlog.processors.LogfmtRenderer(key_order=order, bool_as_flag=False)

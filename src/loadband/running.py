@@ -251,6 +251,7 @@ def _output(
     else:
         from loadband import log  # noqa: PLC0415 - likewise
 
+        log.load()
         settings = loaded.settings
         fields: dict[str, str | float] = {
             "version": __version__,

@@ -72,7 +72,8 @@ def test_its_user_owns_and_may_write_none_of_it() -> None:
 def test_all_that_it_imports_is_compiled_already() -> None:
     # Nobody may write byte code where it runs, so what lacks it is compiled at each start.
     script = """
-import os, sys, loadband.cli, loadband.log, loadband.view
+import os, sys, environs, structlog
+import loadband.cli, loadband.control, loadband.log, loadband.playback, loadband.running, loadband.server, loadband.view
 for module in list(sys.modules.values()):
     compiled = getattr(module, "__cached__", None)
     if compiled and not os.path.exists(compiled):
