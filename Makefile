@@ -194,9 +194,10 @@ $(CHART)/venv/.made: requirements/chart.txt
 	@touch $@
 
 man: setup-dev ## write the man page, docs/loadband.1, from the commands' own --help
-	@SOURCE_DATE_EPOCH=0 $(BIN)/argparse-manpage --module loadband.completion --function whole --prog loadband \
+	@mkdir -p build && SOURCE_DATE_EPOCH=0 $(BIN)/argparse-manpage --module loadband.completion --function whole --prog loadband \
 		--project-name loadband --version "$(VERSION)" --manual-title "User Commands" --format single-commands-section \
-		--description "holds a machine's CPU utilization inside a band" | sed '1s/1970.-01.-01//' >docs/loadband.1
+		--description "holds a machine's CPU utilization inside a band" --output build/loadband.1
+	@sed '1s/1970.-01.-01//' build/loadband.1 >docs/loadband.1
 
 notes: ## print what CHANGELOG.md says about this version; fails if TAG is another one, or the section is unreleased
 	@test "$(TAG)" = "v$(VERSION)" || { echo "TAG=$(TAG) isn't the tag of version $(VERSION)" >&2; exit 1; }
