@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
+TOOLS = $(if $(findstring watcher,$(ROWS)),watcher)
 # `dashboards` and `bench` are also folders.
 .PHONY: help run lab demo dashboards values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
 
@@ -33,9 +34,17 @@ bench: setup-dev ## benchmark loadband and its peers: an hour on an idle machine
 	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
 		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
 
-league: setup-rebalance ## rebalancers through the same scenarios, hours of an idle machine, resumable; see ROWS, SCENARIOS, REPEATS, OUT
+league: setup-rebalance $(TOOLS:%=build/tools/%/.made) ## rebalancers through the same scenarios, hours of an idle machine, resumable; see ROWS, SCENARIOS, REPEATS, OUT
+	@for tool in $(TOOLS); do build/tools/$$tool/bin/python -W ignore -m unittest bench.adapters.check_$$tool || exit 1; done
 	@exec $(BIN)/python -m bench.league $(if $(ROWS),--rows "$(ROWS)") $(if $(SCENARIOS),--scenarios "$(SCENARIOS)") \
 		$(if $(REPEATS),--repeats "$(REPEATS)") $(if $(OUT),--out "$(OUT)")
+
+# Other projects' rebalancers whose rows are asked for, each in a venv of its own.
+build/tools/%/.made: requirements/%.txt
+	@echo "setting up $* ..." >&2
+	@$(PYTHON) -m venv --clear build/tools/$*
+	@build/tools/$*/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
 
 setup: .venv/.run ## set up .venv with loadband in it
 
@@ -236,6 +245,7 @@ lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(BIN)/uv pip compile $(UV) --group docs -o requirements/docs.txt
 	@$(BIN)/uv pip compile $(UV) --group chart -o requirements/chart.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	@echo python-watcher | $(BIN)/uv pip compile $(UV) - -o requirements/watcher.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 

@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.text import Text
 
 from bench import standings
+from bench.adapters import moved
 from bench.standings import COLOUR, Standing
 from loadband.document import DocumentError
 from loadband.ending import Ending
 from loadband.exits import Exit
 from loadband.rebalance import recording, session, shipped
 from loadband.rebalance.check import load
-from loadband.rebalance.events import End, EndReason, Expectation
+from loadband.rebalance.events import End, EndReason, Expectation, Move, MoveState
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.rebalancers import RebalancerError
@@ -45,6 +46,10 @@ AGAIN = 2
 OVERHEAD = 12.0
 """Seconds that a repeat takes besides its phases: servers and slices start and end."""
 MOST_REPEATS = 100
+TOOLS = Path("build/tools")
+"""Where `make league` sets up the venvs of other projects' rebalancers."""
+TOOL_LOG = "tool.log"
+"""In a row's folder: what its tool says of all repeats."""
 INTERRUPTED = 130
 
 Play = Callable[[Session, int], Result]
@@ -61,9 +66,24 @@ class Row:
     """Its key in `session.REBALANCERS`."""
     planner: tuple[str, ...] = ()
     """The command of the rebalancer *planner*."""
+    adapter: tuple[str, ...] = ()
+    """Of the rebalancer *resident*: a module of bench/adapters and its arguments, run by the Python of `tool`."""
+    tool: str = ""
+    """The venv in `TOOLS` that the adapter needs; empty: none."""
     reads_utilization: bool = True
     expected: Mapping[Expectation, Outcome] = field(default_factory=dict)
     """By what a scenario expects, what every repeat must be; without an entry it is only measured."""
+
+
+def _watcher(strategy: str, mode: str) -> Row:
+    name = f"watcher-{strategy.removeprefix('workload_')}"
+    return Row(
+        name=name if mode == "shipped" else f"{name}-{mode}",
+        about=f"OpenStack Watcher's {strategy}, {'as shipped' if mode == 'shipped' else 'tuned to react fast'}",
+        rebalancer="resident",
+        adapter=("bench.adapters.watcher", "--strategy", strategy, "--mode", mode),
+        tool="watcher",
+    )
 
 
 ROWS = (
@@ -85,6 +105,10 @@ ROWS = (
         expected=dict.fromkeys(Expectation, Outcome.PASS),
     ),
     Row(name="hbal", about="Ganeti's hbal, asked every interval", rebalancer="hbal"),
+    _watcher("workload_stabilization", "shipped"),
+    _watcher("workload_stabilization", "tuned"),
+    _watcher("workload_balance", "shipped"),
+    _watcher("workload_balance", "tuned"),
 )
 
 
@@ -111,19 +135,30 @@ class Match:
 
 def match(row: Row, scenario: Scenario, repeats: int, out: Path) -> Match:
     """A match, whose recordings are in a folder of its own; nothing is started."""
+    folder = out / scenario.name / row.name
+    command = row.planner
+    if row.adapter:
+        options = ("--faster", f"{scenario.faster:g}", "--log", str(folder / TOOL_LOG))
+        command = (str(_python(row)), "-W", "ignore", "-m", *row.adapter, *options)
     made = Session(
         scenario=scenario,
         platform="local",
         rebalancer=row.rebalancer,
-        planner=row.planner,
+        planner=command,
         repeats=repeats,
         seed=scenario.seed,
-        out=out / scenario.name / row.name,
+        out=folder,
     )
     return Match(row, made, _cannot(row, made))
 
 
+def _python(row: Row) -> Path:
+    return TOOLS / row.tool / "bin" / "python"
+
+
 def _cannot(row: Row, made: Session) -> str:
+    if row.tool and not _python(row).exists():
+        return f"{row.tool} isn't set up: make league ROWS={row.name} does it"
     if made.scenario.rebalancer == "none" and row.reads_utilization:
         return "it is for rebalancers that don't read utilization"
     try:
@@ -271,6 +306,31 @@ def _set_aside(made: Session, number: int) -> None:
 # Results
 
 
+def differs(each: Match) -> str:
+    """How what was recorded and the tool's own log differ, a sentence without its stop; empty if they don't.
+
+    Raises:
+        RecordingError: a recording can't be read.
+    """
+    log = each.session.out / TOOL_LOG
+    if not each.row.tool:
+        return ""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    for path in _recorded(each.session):
+        found = recording.read(path)
+        by = found.run.rebalancer.name
+        ends = [event.at for event in found.events if isinstance(event, End)]
+        made = [
+            (event.slice, event.destination or "")
+            for event in found.events
+            if isinstance(event, Move) and event.state is MoveState.ASKED and event.by == by
+        ]
+        said = moved.said_by_watcher(text, found.run.at, ends[-1] if ends else float("inf"))
+        if why := moved.disagreement(made, said):
+            return f"{path.name}: {why}"
+    return ""
+
+
 def standing(each: Match) -> Standing:
     """What is recorded of a match, judged.
 
@@ -284,6 +344,7 @@ def standing(each: Match) -> Standing:
         expected=each.row.expected.get(made.scenario.expect),
         result=directory.read(made.out) if _recorded(made) else None,
         cannot=each.cannot,
+        differs=differs(each),
         again=sum(_spoiled(made, number) for number in range(1, made.repeats + 1)),
     )
 
@@ -377,7 +438,7 @@ def _parse(arguments: Sequence[str] | None) -> _Asked:
         prog="python -m bench.league",
         description="Plays scenarios with several rebalancers, records and judges each repeat, and compares them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(["rows:", *(f"  {row.name:12} {row.about}" for row in ROWS)]),
+        epilog="\n".join(["rows:", *(f"  {row.name:27} {row.about}" for row in ROWS)]),
     )
     parser.add_argument("--rows", default="", help="names of rows, separated by commas or spaces; default all")
     parser.add_argument("--scenarios", default="", help="names of scenarios, likewise; default all that are shipped")

@@ -45,15 +45,19 @@ class Standing:
     """None: nothing is recorded."""
     cannot: str
     """Why it isn't played here; empty if it is."""
+    differs: str = ""
+    """How recordings and the tool's own log differ; empty if they don't, or the row has no tool."""
     again: int
     """Repeats that were INVALID and were recorded again."""
 
     @property
     def missed(self) -> str:
         """What is wrong, a sentence without its stop; empty if all is as expected or nothing is."""
+        name = f"{self.row} in {self.scenario.name}"
+        if self.differs:
+            return f"{name}: the tool's own log says something else: {self.differs}"
         if self.expected is None or self.cannot:
             return ""
-        name = f"{self.row} in {self.scenario.name}"
         if self.result is None:
             return f"{name}: nothing is recorded, expected is {self.expected}"
         wrong = next((repeat for repeat in self.result.repeats if repeat.outcome is not self.expected), None)
