@@ -39,6 +39,9 @@ SHORT_BURST = 0.0005
 of that."""
 MAX_BURST = 0.1
 """Limit of one burst in CPU-seconds; shorter than any lease."""
+CATCH_UP = 0.02
+"""CPU-seconds by which a worker that was kept from running catches up, or the next burn less: more would be seen as a
+peak when other processes leave."""
 START = 0.0005
 """Seconds from the start of the first worker to its first turn: it has to look at the clock before that."""
 MIN_BURST = 50e-6
@@ -121,9 +124,9 @@ class Burner:
         """Burn `duty` (0..1) of the `elapsed` seconds, and what is still owed.
 
         All CPU time of the thread counts, so what surrounds a burst is paid from the same account. A worker that was
-        kept from running catches up by at most `PERIOD`, or its own period (seconds) if that is shorter.
+        kept from running catches up by at most `CATCH_UP`, or its own period (seconds) if that is shorter.
         """
-        bound = min(period, PERIOD)
+        bound = min(period, CATCH_UP)
         began = self._cpu_clock()
         owed = self.account.take() - (began - self._spent)
         owed = min(max(owed, -bound) + duty * elapsed, duty * period + bound, MAX_BURST)
