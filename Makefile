@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .DEFAULT_GOAL := help
 TOOLS = $(if $(findstring watcher,$(ROWS)),watcher)
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab demo dashboards values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
+.PHONY: help run lab demo dashboards pictures values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ dashboards: setup-dev ## generate the Grafana dashboards from their code
 
 values: setup-dev ## write the chart's table of values from its schema, and the changes in Chart.yaml from CHANGELOG.md
 	@$(BIN)/python tests/support/chart_texts.py
+
+pictures: setup-dev ## draw the dashboards for docs/ from a real Prometheus: 4 minutes of an idle machine; KEPT=1: draw again
+	@$(BIN)/python -m bench.pictures $(if $(KEPT),--again)
 
 bench: setup-dev ## benchmark loadband and its peers: an hour on an idle machine; see SCENES, TOOLS, SECONDS, REPEATS, OUT
 	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
