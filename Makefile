@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-TOOLS = $(if $(findstring watcher,$(ROWS)),watcher)
+TOOLS = $(foreach tool,watcher proxlb,$(if $(findstring $(tool),$(ROWS)),$(tool)))
 # `dashboards` and `bench` are also folders.
 .PHONY: help run lab demo dashboards pictures values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
 
@@ -249,6 +249,7 @@ lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(BIN)/uv pip compile $(UV) --group chart -o requirements/chart.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	@echo python-watcher | $(BIN)/uv pip compile $(UV) - -o requirements/watcher.txt
+	@printf "proxlb\nwerkzeug\ncryptography\n" | $(BIN)/uv pip compile $(UV) - -o requirements/proxlb.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 

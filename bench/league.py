@@ -109,6 +109,20 @@ ROWS = (
     _watcher("workload_stabilization", "tuned"),
     _watcher("workload_balance", "shipped"),
     _watcher("workload_balance", "tuned"),
+    Row(
+        name="proxlb",
+        about="ProxLB by CPU, otherwise as in its example configuration: every 12 hours",
+        rebalancer="resident",
+        adapter=("bench.adapters.proxlb", "--mode", "shipped"),
+        tool="proxlb",
+    ),
+    Row(
+        name="proxlb-tuned",
+        about="ProxLB by CPU, every minute",
+        rebalancer="resident",
+        adapter=("bench.adapters.proxlb", "--mode", "tuned"),
+        tool="proxlb",
+    ),
 )
 
 
@@ -325,7 +339,7 @@ def differs(each: Match) -> str:
             for event in found.events
             if isinstance(event, Move) and event.state is MoveState.ASKED and event.by == by
         ]
-        said = moved.said_by_watcher(text, found.run.at, ends[-1] if ends else float("inf"))
+        said = moved.SAID[each.row.tool](text, found.run.at, ends[-1] if ends else float("inf"))
         if why := moved.disagreement(made, said):
             return f"{path.name}: {why}"
     return ""

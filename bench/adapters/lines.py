@@ -86,17 +86,26 @@ class Interval:
         return True
 
 
-def serve(introduction: Introduction, plan: Callable[[State], Iterable[Move]], states: TextIO | None = None) -> None:
+def serve(
+    introduction: Introduction,
+    plan: Callable[[State], Iterable[Move]],
+    states: TextIO | None = None,
+    output: TextIO | None = None,
+) -> None:
     """Say who the tool is, then answer each state with its moves, until there is none any more.
 
     Args:
         introduction: who it is.
         plan: the moves for a state.
         states: where they come from, one a line; None: standard input.
+        output: where answers go; None: standard output.
     """
-    print(json.dumps(introduction), flush=True)  # noqa: T201 - standard output is the interface
+    answers = output or sys.stdout
+    answers.write(json.dumps(introduction) + "\n")
+    answers.flush()
     for line in states or sys.stdin:
-        print(json.dumps({"moves": list(plan(json.loads(line)))}), flush=True)  # noqa: T201 - as above
+        answers.write(json.dumps({"moves": list(plan(json.loads(line)))}) + "\n")
+        answers.flush()
 
 
 def parser(description: str, modes: Sequence[str]) -> argparse.ArgumentParser:

@@ -13,6 +13,8 @@ _STABILIZED = re.compile(r"^Migration of (?P<slice>\S+) from \S+ to (?P<host>\S+
 _CANDIDATE = re.compile(r"^Host (?P<host>\S+) evaluated as destination for (?P<slice>\S+)\. .* selected: (?P<yes>\w+)")
 _LOAD = re.compile(r"^Host usage for (?P<host>\S+): host_cpu_usage_percent is (?P<percent>[\d.]+)\. ")
 
+_STARTED = re.compile(r"^Balancing: Starting to migrate VM guest (?P<slice>\S+) from \S+ to (?P<host>\S+)\.$")
+
 
 def _lines(log: str, begin: float, end: float) -> Iterator[str]:
     """What was said from one time to another, seconds since the epoch."""
@@ -45,6 +47,15 @@ def said_by_watcher(log: str, begin: float, end: float) -> list[Moved]:
             candidates.setdefault(found["slice"], []).append(found["host"])
     settle()
     return moved
+
+
+def said_by_proxlb(log: str, begin: float, end: float) -> list[Moved]:
+    """The migrations that ProxLB started (Balancing._exec_rebalancing_vm)."""
+    return [(found["slice"], found["host"]) for said in _lines(log, begin, end) if (found := _STARTED.match(said))]
+
+
+SAID = {"watcher": said_by_watcher, "proxlb": said_by_proxlb}
+"""By tool, what its log from one time to another says, seconds since the epoch."""
 
 
 def disagreement(recorded: Sequence[Moved], said: Sequence[Moved]) -> str:

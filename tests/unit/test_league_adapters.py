@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.adapters import moved, watcher_cluster
+from bench.adapters import moved, proxmox, watcher_cluster
 from bench.adapters.lines import Counters, Interval, keep_log, serve
 
 
@@ -124,6 +124,78 @@ LOG = "".join(f"{at:.3f} DEBUG watcher.strategy: {said}\n" for at, said in SAID.
 def test_of_the_hosts_that_take_an_instance_the_least_loaded_gets_it() -> None:
     assert moved.said_by_watcher(LOG, 0.0, 100.0) == [("one", "c")]
     assert moved.said_by_watcher(LOG, 15.0, 100.0) == []
+
+
+def test_proxlb_says_what_it_migrates() -> None:
+    said = "Balancing: Starting to migrate VM guest one from a to b."
+    assert moved.SAID["proxlb"](f"5.000 INFO ProxLB: {said}\n9.000 INFO ProxLB: Finished\n", 0.0, 10.0) == [
+        ("one", "b")
+    ]
+
+
+class TestProxmox:
+    """The part of its API that ProxLB uses."""
+
+    @pytest.fixture(name="cluster")
+    def _cluster(self) -> proxmox.Cluster:
+        made = proxmox.Cluster(60.0)
+        assert not made.show(self.state(0.0))
+        return made
+
+    def state(self, at: float, *, on: str = "host-a", young: bool = False) -> dict[str, Any]:
+        told = state(at, host=at, one=0.25 * at)
+        told["hosts"] = [{**told["hosts"][0], "name": name, "utilization": 0.6} for name in ("host-a", "host-b")]
+        told["slices"][0]["host"] = on
+        if young:
+            told["slices"].append({"name": "new", "host": "host-b", "cpus": 1.0, "cpu_seconds": 0.5 * at})
+        return told
+
+    def mean(self, cluster: proxmox.Cluster, path: str) -> float:
+        """As ProxLB makes it of the rows (Guests.get_guest_rrd_value): rows without a value count, too."""
+        rows = cluster.get(path)
+        return float(sum(row["cpu"] for row in rows if "cpu" in row) / len(rows))
+
+    def test_nodes_and_guests_are_hosts_and_slices(self, cluster: proxmox.Cluster) -> None:
+        assert [(node["node"], node["cpu"], node["maxcpu"]) for node in cluster.get("/nodes")] == [
+            ("host-a", 0.6, 2),
+            ("host-b", 0.6, 2),
+        ]
+        (guest,) = cluster.get("/nodes/host-a/qemu")
+        assert (guest["vmid"], guest["name"], guest["cpus"], guest["status"]) == (100, "one", 1, "running")
+        assert cluster.get("/nodes/host-b/qemu") == cluster.get("/nodes/host-a/lxc") == []
+        assert cluster.get("/nodes/host-a/version") == {"version": proxmox.VERSION}
+        assert cluster.get("/nodes/host-a/qemu/100/config") == {"tags": ""}
+        assert cluster.get("/pools") == cluster.get("/cluster/ha/rules") == []
+        assert "VM.Migrate" in cluster.get("/access/permissions")["/"]
+
+    def test_a_guest_of_the_first_state_was_always_there_and_a_young_one_was_not(
+        self, cluster: proxmox.Cluster
+    ) -> None:
+        assert not cluster.knows
+        cluster.show(self.state(10.0, young=True))
+        cluster.show(self.state(25.0, young=True))
+        assert cluster.knows
+        assert self.mean(cluster, "/nodes/host-a/qemu/100/rrddata") == pytest.approx(0.25)
+        assert self.mean(cluster, "/nodes/host-b/qemu/101/rrddata") == pytest.approx(0.5 * 15 / 60)
+        assert cluster.get("/nodes/host-b/qemu/102/rrddata") == []
+
+    def test_a_migration_is_handed_on_once_and_runs_until_the_guest_is_there(self, cluster: proxmox.Cluster) -> None:
+        task = cluster.migrate("/nodes/host-a/qemu/100/migrate", "host-b")
+        path = f"/nodes/host-a/tasks/{task}/status"
+        assert cluster.get(path) == {"type": "qmigrate", "status": "running"}
+        (move,) = cluster.show(self.state(1.0))
+        assert (move["slice"], move["destination"]) == ("one", "host-b")
+        assert cluster.show(self.state(2.0, on="host-b")) == []
+        assert cluster.get(path)["exitstatus"] == "OK"
+
+    def test_what_is_not_there_is_unknown(self, cluster: proxmox.Cluster) -> None:
+        for path in ("/cluster/ceph", "/nodes/host-a/tasks/UPID:none/status"):
+            with pytest.raises(proxmox.UnknownError):
+                cluster.get(path)
+        with pytest.raises(proxmox.UnknownError):
+            cluster.migrate("/nodes/host-a/qemu/999/migrate", "host-b")
+        with pytest.raises(proxmox.UnknownError):
+            proxmox.Cluster(1.0).get("/nodes")
 
 
 def test_a_disagreement_is_said_with_both_sides() -> None:
