@@ -294,3 +294,46 @@ def test_each_row_can_be_made_and_says_what_it_is() -> None:
     for row in ROWS:
         assert isinstance(row, Row)
         assert row.about
+
+
+SAID = "Migration of resident-host-1-1 from host-1 to host-2 reduces standard deviation to 0.05."
+
+
+@pytest.mark.parametrize(
+    ("log", "missed"),
+    [
+        (f"{EPOCH + 37.0:.3f} INFO watcher.strategy: {SAID}\n", ""),
+        (
+            f"{EPOCH - 5.0:.3f} INFO watcher.strategy: {SAID}\n",
+            "recording-1.jsonl: recorded: resident-host-1-1 to host-2",
+        ),
+        (None, "the tool's log: nothing"),
+    ],
+)
+def test_a_tool_that_says_something_else_in_its_log_is_not_as_expected(
+    log: str | None, missed: str, tmp_path: Path
+) -> None:
+    (match,) = matches(tmp_path, "watcher-stabilization", repeats=1)
+    Stage().play(match.session, 1)
+    if log is not None:
+        (match.session.out / league.TOOL_LOG).write_text(log)
+    found = league.standing(match).missed
+    assert missed in found
+    assert found.startswith("watcher-stabilization in hot-host: the tool's own log says something else") is bool(missed)
+
+
+def test_a_tool_is_asked_as_its_adapter_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(league, "TOOLS", tmp_path)
+    (match,) = matches(tmp_path, "proxlb-tuned")
+    assert match.cannot == "proxlb isn't set up: make league ROWS=proxlb-tuned does it"
+    python = tmp_path / "proxlb" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o700)
+    (match,) = matches(tmp_path, "proxlb-tuned")
+    assert match.cannot == ""
+    assert match.session.planner[:4] == (str(python), "-W", "ignore", "-m")
+    options = match.session.planner[4:]
+    assert options[:3] == ("bench.adapters.proxlb", "--mode", "tuned")
+    assert options[3:5] == ("--faster", f"{match.session.scenario.faster:g}")
+    assert options[5:] == ("--log", str(match.session.out / league.TOOL_LOG))
