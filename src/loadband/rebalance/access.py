@@ -35,19 +35,20 @@ class Access:
     """None: notifications are made from Prometheus' list of alerts."""
 
 
-def add_options(parser: argparse.ArgumentParser, without: str) -> None:
+def add_options(parser: argparse.ArgumentParser, without: str, *, required: bool = False) -> None:
     """Add the options that `named` reads.
 
     Args:
         parser: of a command.
         without: what happens without the options; a sentence.
+        required: whether a Prometheus must be named.
     """
     servers = parser.add_argument_group(
         "with your own Prometheus",
-        "It must scrape the hosts and evaluate the rules; nothing of it is changed. Bearer tokens: "
-        f"{TOKENS['prometheus'].variable}, {TOKENS['alertmanager'].variable}, or the same with _FILE.",
+        f"It must scrape the hosts{'' if required else ' and evaluate the rules'}; nothing of it is changed. "
+        f"Bearer tokens: {TOKENS['prometheus'].variable}, {TOKENS['alertmanager'].variable}, or the same with _FILE.",
     )
-    servers.add_argument("--prometheus", metavar="URL", type=_url, help=without)
+    servers.add_argument("--prometheus", metavar="URL", type=_url, help=without, required=required)
     servers.add_argument(
         "--alertmanager", metavar="URL", type=_url, help="Default: alerts are taken from Prometheus alone."
     )

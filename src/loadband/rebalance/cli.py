@@ -15,6 +15,11 @@ from loadband.exits import Exit
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "check": ("loadband.rebalance.check", "check", "SCENARIO: is it valid, and what would happen? Nothing is touched."),
     "run": ("loadband.rebalance.run_command", "run", "SCENARIO: run it on a platform, record it, and judge it."),
+    "record": (
+        "loadband.rebalance.record_command",
+        "record",
+        "OUT: follow a platform without making load or changing anything, and record it.",
+    ),
     "report": (
         "loadband.rebalance.report.commands",
         "report",
@@ -30,7 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
 """By name: the module, the function, and what it does."""
 PARSER = "_parser"
 """The end of the name of the function that makes a command's parser, beside the command itself."""
-WAITING = {"run"}
+WAITING = {"run", "record"}
 """The commands that take `wait`, too."""
 
 _HEAD = """\

@@ -136,17 +136,20 @@ def active(alert: prometheus.ActiveAlert) -> Active:
     return Active(alert.name, host_of(alert.labels), alert.fires, alert.since)
 
 
-def known(alert: alertmanager.KnownAlert, arrived: float | None = None, resolution: float = 0.0) -> Heard:
+def known(
+    alert: alertmanager.KnownAlert, arrived: float | None = None, resolution: float = 0.0, host: str | None = None
+) -> Heard:
     """A firing alert of Alertmanager, for the book.
 
     Args:
         alert: as Alertmanager knows it.
         arrived: when the rebalancer was notified, seconds since the epoch; None if it wasn't.
         resolution: how exact its start is, seconds.
+        host: which one it is about; None: the one that its label names.
     """
     return Heard(
         alert.labels.get("alertname", ""),
-        host_of(alert.labels),
+        host_of(alert.labels) if host is None else host,
         fires=True,
         starts=alert.starts,
         ends=None,

@@ -194,11 +194,12 @@ class Lines:
     def event(self, event: Event) -> None:
         """See `Audience`."""
         self._scene.event(event)
-        if text := _line(event):
+        if text := line_of(event):
             self._write(f"{self._scene.since(event.at):>7}  {text}".rstrip())
 
 
-def _line(event: Event) -> str:
+def line_of(event: Event) -> str:
+    """What people want to know of an event, in one line; empty for the events that they don't."""
     match event:
         case Phase(name=name):
             return f"{name} begins"

@@ -211,6 +211,33 @@ class Sink(Protocol):
         ...
 
 
+class Steadiness:
+    """Looks whether the wall clock steps.
+
+    Args:
+        time: the clocks.
+    """
+
+    def __init__(self, time: Time) -> None:
+        self._time = time
+        self._offset: float | None = None
+        """Of the wall clock to the monotonic one, at the last look."""
+
+    def look(self) -> Disturbance | None:
+        """The step since the last look; None if there was none."""
+        before = self._time.monotonic()
+        wall = self._time.wall()
+        after = self._time.monotonic()
+        if after - before > SURE:
+            return None
+        offset, last = wall - after, self._offset
+        self._offset = offset
+        if last is None or abs(step := offset - last) <= STEP:
+            return None
+        detail = f"the wall clock went {abs(step):.3f} s {'forward' if step > 0 else 'back'} at once"
+        return Disturbance(at=wall, what=Trouble.CLOCK_STEPPED, amount=step, detail=detail)
+
+
 class _InterruptedError(Exception):
     """Somebody asked for the end."""
 
@@ -302,8 +329,7 @@ class Conductor:
         self._alerts = _Alerts()
         self._identity = "", 1, 1
         """The run's id, which of its repeats this is, and of how many."""
-        self._offset: float | None = None
-        """Of the wall clock to the monotonic one, at the last turn."""
+        self._clock = Steadiness(time)
         self._begun = False
         """Whether the recording has its first line."""
         self._started = False
@@ -486,7 +512,8 @@ class Conductor:
         self._turn()
 
     def _turn(self) -> None:
-        self._look_at_clocks()
+        if step := self._clock.look():
+            self._write(step)
         for event in self._platform.poll():
             self._write(event)
         for event in self._monitoring.poll():
@@ -518,24 +545,6 @@ class Conductor:
             return None
         self._ailing.add(trouble.detail)
         return trouble
-
-    def _look_at_clocks(self) -> None:
-        before = self._time.monotonic()
-        wall = self._time.wall()
-        after = self._time.monotonic()
-        if after - before > SURE:
-            return
-        offset = wall - after
-        if self._offset is not None and abs(step := offset - self._offset) > STEP:
-            self._write(
-                Disturbance(
-                    at=wall,
-                    what=Trouble.CLOCK_STEPPED,
-                    amount=step,
-                    detail=f"the wall clock went {abs(step):.3f} s {'forward' if step > 0 else 'back'} at once",
-                )
-            )
-        self._offset = offset
 
     def _write(self, event: Event) -> None:
         if self._begun:

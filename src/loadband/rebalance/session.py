@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,7 +22,6 @@ from loadband.rebalance.exporter import LOOPBACK, Exporter
 from loadband.rebalance.live import watching
 from loadband.rebalance.monitoring import Servers
 from loadband.rebalance.platforms import Platform, PlatformError
-from loadband.rebalance.platforms.kubernetes.cluster import Api
 from loadband.rebalance.platforms.kubernetes.manifests import Where
 from loadband.rebalance.platforms.libvirt import binding
 from loadband.rebalance.platforms.libvirt.grounds import Ground
@@ -39,6 +39,9 @@ from loadband.rebalance.rebalancers.resident import Resident
 from loadband.rebalance.recording import Writer
 from loadband.rebalance.run import Cast, Conductor, Monitoring, RealTime, Result
 from loadband.rebalance.scenario import Scenario
+
+if TYPE_CHECKING:
+    from loadband.rebalance.platforms.kubernetes.api import Server
 
 PLANNER_INTERVAL = 15.0
 """Seconds from one question to the next, for planners that have no interval of their own.
@@ -91,7 +94,7 @@ def _kubernetes(session: Session) -> Platform:
         raise PlatformError("the platform kubernetes needs --image: the image of loadband that the nodes have or pull")
     if scenario.fail_moves:
         raise PlatformError(f"the platform kubernetes can't let moves fail, as {scenario.name} wants: fail_moves")
-    api = _connect(cluster)
+    api = connect(cluster.namespace)
     from loadband.rebalance.platforms.kubernetes.platform import Kubernetes  # noqa: PLC0415 - only where it is asked for
 
     where = Where(
@@ -121,12 +124,20 @@ def _libvirt(session: Session) -> Platform:
     return Libvirt(ground, plan, library, fail_moves=scenario.fail_moves)
 
 
-def _connect(cluster: Cluster) -> Api:
+def connect(namespace: str) -> Server:
+    """The API server of KUBECONFIG, or of the cluster that this runs in.
+
+    Args:
+        namespace: the one that is meant where none is named.
+
+    Raises:
+        PlatformError: there is no configuration, or the extra isn't installed.
+    """
     try:
-        from loadband.rebalance.platforms.kubernetes.api import connect  # noqa: PLC0415 - an extra of its own
+        from loadband.rebalance.platforms.kubernetes import api  # noqa: PLC0415 - an extra of its own
     except ImportError as error:
         raise PlatformError(f"Kubernetes needs an extra: pip install 'loadband[kubernetes]' ({error})") from error
-    return connect(cluster.namespace)
+    return api.connect(namespace)
 
 
 def _descheduler(kind: Kind, cluster: Cluster) -> Rebalancer:
@@ -135,7 +146,7 @@ def _descheduler(kind: Kind, cluster: Cluster) -> Rebalancer:
     if not (namespace and sign and labels):
         raise RebalancerError(f"--descheduler {place!r}: must be NAMESPACE/SELECTOR")
     try:
-        api = _connect(cluster)
+        api = connect(cluster.namespace)
     except PlatformError as error:
         raise RebalancerError(str(error)) from error
     return Descheduler(lambda: api.workload(namespace, labels), place, kind)
@@ -236,8 +247,13 @@ class Session:
         return self.out / f"recording-{repeat}.jsonl"
 
 
-class _File:
-    """A recording in a file."""
+class File:
+    """A recording in a file: see `Sink`.
+
+    Args:
+        path: must not exist when the recording begins.
+        stack: closes it.
+    """
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self._path = path
@@ -313,7 +329,7 @@ def play(session: Session, run: str, repeat: int, wait: Callable[[float], bool],
             session.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SessionError(f"{session.out}: can't be made: {error.strerror}") from error
-        sink = _File(session.recording(repeat), stack)
+        sink = File(session.recording(repeat), stack)
         about = About(
             run=run,
             scenario=scenario.name,

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
-from lightkube import ApiError, Client, ConfigError
+from lightkube import ALL_NS, ApiError, Client, ConfigError
 from lightkube.codecs import from_dict
 from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
@@ -28,7 +28,7 @@ from lightkube.resources.core_v1 import ConfigMap, Node, Pod
 from lightkube.types import CascadeType, PatchType
 
 from loadband.rebalance.platforms import PlatformError
-from loadband.rebalance.platforms.kubernetes.cluster import Api, RefusedError, Seen
+from loadband.rebalance.platforms.kubernetes.cluster import RefusedError, Seen
 from loadband.rebalance.platforms.kubernetes.manifests import RUN_LABEL, Manifest
 from loadband.rebalance.platforms.kubernetes.states import (
     NodeState,
@@ -43,15 +43,19 @@ MANAGER = "loadband-rebalance"
 """The field manager, as the API server remembers who changed what."""
 KubernetesEvent = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
 """As it comes: lightkube's own class insists on fields that the kubelet leaves out."""
+RawPod = create_namespaced_resource("", "v1", "Pod", "pods")
+"""As it comes: of everybody's pods there are so many that making objects of them would cost more than all the rest."""
 AGAIN = 0.5
 """Seconds until a list or watch that failed is begun again."""
+CHUNK = 500
+"""Objects in an answer to a list."""
 PODS, EVENTS, NODES = "pods", "events", "nodes"
 """The watches."""
 MISSING = 404
 """The HTTP status for what isn't there."""
 
 
-def connect(namespace: str) -> Api:
+def connect(namespace: str) -> Server:
     """The API server of KUBECONFIG, or of the cluster that this runs in.
 
     Args:
@@ -85,7 +89,7 @@ def transport_of(config: SingleConfig) -> httpx2.BaseTransport:
 
 
 class Server:
-    """See `Api`.
+    """See `Api` and `Watching`.
 
     Args:
         client: with the namespace of the slices.
@@ -170,6 +174,28 @@ class Server:
             threading.Thread(target=self._again, args=(watch, follow, found), daemon=True).start()
         return found
 
+    def follow_all(self, namespaces: Sequence[str], nodes: str) -> queue.SimpleQueue[Seen]:
+        """See `Watching`."""
+        found: queue.SimpleQueue[Seen] = queue.SimpleQueue()
+        follows: dict[str, Callable[[], None]] = {NODES: lambda: self._follow_nodes(_selector(nodes), found)}
+        for namespace in namespaces or [""]:
+            of = f" of {namespace}" if namespace else ""
+            follows[PODS + of] = partial(self._follow_everybody, namespace, PODS + of, found)
+            follows[EVENTS + of] = partial(self._follow_events, found, namespace or ALL_NS, EVENTS + of)
+        for watch, follow in follows.items():
+            threading.Thread(target=self._again, args=(watch, follow, found), daemon=True).start()
+        return found
+
+    def _follow_everybody(self, namespace: str, watch: str, found: queue.SimpleQueue[Seen]) -> None:
+        """Follow all pods of a namespace, or of all."""
+        where = namespace or ALL_NS
+        listed = self._client.list(RawPod, namespace=where, chunk_size=CHUNK)
+        pods = [pod_of(one) for one in listed]
+        found.put(Seen(time.time(), pods=pods, whole=True, watch=watch, namespace=namespace))
+        for kind, one in self._client.watch(RawPod, namespace=where, resource_version=listed.resourceVersion):
+            pods = [pod_of(one)]
+            found.put(Seen(time.time(), gone=pods) if kind == "DELETED" else Seen(time.time(), pods=pods))
+
     def _again(self, watch: str, follow: Callable[[], None], found: queue.SimpleQueue[Seen]) -> None:
         """Follow until the end, whatever happens: after an error everything is listed again."""
         while not self._ended.is_set():
@@ -188,11 +214,11 @@ class Server:
             pods = [pod_of(one.to_dict())]
             found.put(Seen(time.time(), gone=pods) if kind == "DELETED" else Seen(time.time(), pods=pods))
 
-    def _follow_events(self, found: queue.SimpleQueue[Seen]) -> None:
-        listed = self._client.list(KubernetesEvent)
+    def _follow_events(self, found: queue.SimpleQueue[Seen], namespace: str | None = None, watch: str = EVENTS) -> None:
+        listed = self._client.list(KubernetesEvent, namespace=namespace, chunk_size=CHUNK)
         evictions = [eviction_of(dict(one)) for one in listed]
-        found.put(Seen(time.time(), evictions=[each for each in evictions if each], watch=EVENTS))
-        for _, one in self._client.watch(KubernetesEvent, resource_version=listed.resourceVersion):
+        found.put(Seen(time.time(), evictions=[each for each in evictions if each], watch=watch))
+        for _, one in self._client.watch(KubernetesEvent, namespace=namespace, resource_version=listed.resourceVersion):
             if eviction := eviction_of(dict(one)):
                 found.put(Seen(time.time(), evictions=[eviction]))
 

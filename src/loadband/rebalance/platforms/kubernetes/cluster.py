@@ -44,6 +44,34 @@ class Seen:
     """The watch that broke, or that begins (again) with this; empty for what it sees then."""
     trouble: str = ""
     """Why it broke."""
+    namespace: str = ""
+    """The only one that `whole` is about; empty: all."""
+
+
+class Watching(Protocol):
+    """What following a cluster needs of the API server: it lists and watches, and changes nothing."""
+
+    def nodes(self, labels: str) -> Sequence[NodeState]:
+        """The nodes that a label selector names, sorted by name.
+
+        Raises:
+            RefusedError: the account may not.
+            OSError: no answer.
+        """
+        ...
+
+    def follow_all(self, namespaces: Sequence[str], nodes: str) -> queue.SimpleQueue[Seen]:
+        """Begin to watch everybody's pods, what is said of evictions, and the nodes.
+
+        Args:
+            namespaces: whose; none: all.
+            nodes: a label selector.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the watches."""
+        ...
 
 
 class Api(Protocol):

@@ -16,6 +16,8 @@ KOORDINATOR, LOW_NODE_LOAD = "koord-descheduler", "LowNodeLoad"
 """Koordinator's descheduler as its Events name it, and its strategy that looks at what nodes use."""
 _OVERUTILIZED = 'by the reason "node is overutilized'
 """How the Events of that strategy begin to say why: they don't name it."""
+TEMPLATE_LABELS = "pod-template-hash", "controller-revision-hash"
+"""By which Deployments and StatefulSets name the revision of a pod's template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,12 @@ class PodState:
     """The reason of its condition DisruptionTarget."""
     unscheduled: str = ""
     """Why the scheduler found no node for it."""
+    namespace: str = ""
+    owner: str = ""
+    """The uid of the controller that replaces it; empty if none does."""
+    owner_kind: str = ""
+    template: str = ""
+    """Which revision of its owner's template it was made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +136,13 @@ def pod_of(found: Object) -> PodState:
     containers: Sequence[Object] = status.get("containerStatuses") or ()
     conditions = _conditions(status)
     disrupted = _holds(conditions, "DisruptionTarget")
+    owner: Object = next((each for each in metadata.get("ownerReferences") or () if each.get("controller")), {})
+    labels = metadata.get("labels") or {}
     scheduled = conditions.get("PodScheduled", {})
     return PodState(
         name=metadata["name"],
         uid=metadata["uid"],
-        slice=(metadata.get("labels") or {}).get(SLICE_LABEL, ""),
+        slice=labels.get(SLICE_LABEL, ""),
         node=(found.get("spec") or {}).get("nodeName") or "",
         address=status.get("podIP") or "",
         phase=status.get("phase") or "Pending",
@@ -142,6 +152,10 @@ def pod_of(found: Object) -> PodState:
         ended=", ".join(filter(None, map(_ending, containers))) or status.get("reason") or "",
         disruption=conditions["DisruptionTarget"].get("reason", "") if disrupted else "",
         unscheduled=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        namespace=metadata.get("namespace") or "",
+        owner=owner.get("uid", ""),
+        owner_kind=owner.get("kind", ""),
+        template=next((labels[each] for each in TEMPLATE_LABELS if each in labels), ""),
     )
 
 
