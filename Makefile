@@ -7,7 +7,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-TOOLS = $(foreach tool,watcher proxlb,$(if $(findstring $(tool),$(ROWS)),$(tool)))
 # `dashboards` and `bench` are also folders.
 .PHONY: help run lab demo dashboards pictures values bench league setup setup-rebalance setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
 
@@ -37,12 +36,15 @@ bench: setup-dev ## benchmark loadband and its peers: an hour on an idle machine
 	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
 		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
 
-league: setup-rebalance $(TOOLS:%=build/tools/%/.made) ## rebalancers through the same scenarios, hours of an idle machine, resumable; see ROWS, SCENARIOS, REPEATS, OUT
-	@for tool in $(TOOLS); do build/tools/$$tool/bin/python -W ignore -m unittest bench.adapters.check_$$tool || exit 1; done
+# Those whose rows are asked for; without ROWS, those that are set up already.
+RIVALS = $(foreach tool,watcher proxlb,$(if $(if $(ROWS),$(findstring $(tool),$(ROWS)),$(wildcard build/tools/$(tool)/.made)),$(tool)))
+
+league: setup-rebalance $(RIVALS:%=build/tools/%/.made) ## rebalancers through the same scenarios, hours of an idle machine, resumable; see ROWS, SCENARIOS, REPEATS, OUT
+	@for tool in $(RIVALS); do build/tools/$$tool/bin/python -W ignore -m unittest bench.adapters.check_$$tool || exit 1; done
 	@exec $(BIN)/python -m bench.league $(if $(ROWS),--rows "$(ROWS)") $(if $(SCENARIOS),--scenarios "$(SCENARIOS)") \
 		$(if $(REPEATS),--repeats "$(REPEATS)") $(if $(OUT),--out "$(OUT)")
 
-# Other projects' rebalancers whose rows are asked for, each in a venv of its own.
+# Other projects' rebalancers, each in a venv of its own.
 build/tools/%/.made: requirements/%.txt
 	@echo "setting up $* ..." >&2
 	@$(PYTHON) -m venv --clear build/tools/$*
