@@ -65,7 +65,7 @@ def test_bash_completes_flags_words_commands_and_files(tmp_path: Path) -> None:
     assert completed(tmp_path, "loadband --max") == {"--max", "--max-effort"}
     assert completed(tmp_path, "loadband --scope ''") == {"host", "cpuset", "container"}
     assert completed(tmp_path, "loadband reb") == {"rebalance"}
-    assert completed(tmp_path, "loadband rebalance re") == {"report"}
+    assert completed(tmp_path, "loadband rebalance re") == {"record", "report"}
     assert completed(tmp_path, "loadband rebalance run --platform lo") == {"local"}
     assert completed(tmp_path, "loadband completion z") == {"zsh"}
     assert completed(tmp_path, "loadband profile d") == {"day.toml"}
