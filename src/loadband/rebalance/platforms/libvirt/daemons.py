@@ -47,6 +47,7 @@ class Daemon:
     def __init__(self, folder: Path, name: str) -> None:
         self._name = name
         self._folder = folder / name
+        self._settings = self._folder / "c" / "libvirt"
         try:
             command = _as_nobody() + self._command()
             self._configure()
@@ -102,12 +103,13 @@ class Daemon:
 
     def _command(self) -> list[str]:
         places = [f"{variable}={self._folder / place}" for variable, place in _FOLDERS.items()]
-        return [find("coreutils", "env"), *places, find_daemon()]
+        # Named, so that its command line says whose it is.
+        return [find("coreutils", "env"), *places, find_daemon(), "--config", str(self._settings / "libvirtd.conf")]
 
     def _configure(self) -> None:
         for place in _FOLDERS.values():
             (self._folder / place).mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings = self._folder / "c" / "libvirt"
+        settings = self._settings
         settings.mkdir()
         (settings / "libvirtd.conf").write_text(f'host_uuid = "{uuid.uuid4()}"\n')
         # Without a virtlogd, and without a profile of AppArmor or SELinux for folders like these.

@@ -101,6 +101,10 @@ class Ground(Protocol):
         """
         ...
 
-    def close(self) -> Sequence[str]:
-        """Undo what `start` did; see `Platform`. The nodes are closed already."""
+    def close(self, left: Sequence[str]) -> Sequence[str]:
+        """Undo what `start` did; see `Platform`. The nodes are closed already.
+
+        Args:
+            left: the guests that they couldn't end, a sentence each; part of the answer, unless they end now.
+        """
         ...

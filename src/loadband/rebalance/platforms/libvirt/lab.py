@@ -177,17 +177,17 @@ class Lab:
 
     # The end
 
-    def close(self) -> Sequence[str]:
+    def close(self, left: Sequence[str]) -> Sequence[str]:  # noqa: ARG002 - processes of this machine can be killed
         """See `Ground`."""
         for daemon in self._daemons.values():
             daemon.stop()
         self._daemons.clear()
-        left = list(self._site.close())
+        remaining = list(self._site.close())
         if self._folder is not None:
-            left += _kill(self._folder)
+            remaining += _kill(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-        return left
+        return remaining
 
 
 def _kill(folder: Path) -> Sequence[str]:

@@ -495,7 +495,7 @@ class Libvirt:
         nodes, self._nodes = self._nodes, {}
         left = [sentence for node in nodes.values() for sentence in node.close(self._run)]
         self._guests.clear()
-        return [*left, *self._ground.close()]
+        return self._ground.close(left)
 
 
 def _destroy(nodes: Sequence[Node], domain: str) -> None:

@@ -185,15 +185,15 @@ class Remote:
         """See `Ground`: a daemon that doesn't answer is noticed by who asks it."""
         return ()
 
-    def close(self) -> Sequence[str]:
+    def close(self, left: Sequence[str]) -> Sequence[str]:
         """See `Ground`: remove what was uploaded."""
-        left = []
+        remaining = list(left)
         for host, volume in self._volumes:
             try:
                 volume.delete()
             except self._library.libvirtError as error:
                 command = f"virsh --connect '{self._uris[host]}' vol-delete {VOLUME} --pool {self._pool}"
-                left.append(f"{VOLUME} is still on {host} ({error}): {command}")
+                remaining.append(f"{VOLUME} is still on {host} ({error}): {command}")
         self._volumes.clear()
         self._disconnect()
-        return left
+        return remaining
