@@ -85,15 +85,15 @@ def dump(cluster: Cluster, namespace: str) -> tuple[Object, list[str]]:
     return nodes, sorted(f"{one['kind']}/{one['metadata']['name']}" for one in objects)
 
 
-def evictions(what: str = "eviction") -> dict[str, float]:
-    """By pod, when the API server took its eviction (or its binding), seconds since the epoch; by its audit log."""
+def evictions() -> dict[str, float]:
+    """By pod, when the API server took its eviction, seconds since the epoch; by its audit log."""
     if "AUDIT_LOG" not in os.environ:
         pytest.skip("AUDIT_LOG is not set: which file does the API server write?")
     found = {}
     for line in Path(os.environ["AUDIT_LOG"]).read_text().splitlines():
         event = json.loads(line)
         about = event.get("objectRef", {})
-        if about.get("subresource") == what and event["responseStatus"].get("code", 0) < 300:
+        if about.get("subresource") == "eviction" and event["responseStatus"].get("code", 0) < 300:
             found[about["name"]] = _seconds(event["stageTimestamp"])
     return found
 
