@@ -1,8 +1,12 @@
-"""The platform libvirt on real daemons and real guests, which migrate live, are refused, or lose their destination."""
+"""The platform libvirt on real daemons and real guests: a host runs hot, guests migrate live, balance comes back."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +20,10 @@ import pytest
 from plans import plan
 from vm.conftest import Said
 
-from loadband.rebalance.events import Disturbance, Event, Move, MoveState, Trouble
+from loadband.exits import Exit
+from loadband.rebalance import recording
+from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Move, MoveState, Recording, Trouble
+from loadband.rebalance.figures import measure
 from loadband.rebalance.platforms.libvirt import binding
 from loadband.rebalance.platforms.libvirt.daemons import find_daemon
 from loadband.rebalance.platforms.libvirt.guests import Seed, domain_xml
@@ -24,7 +31,37 @@ from loadband.rebalance.platforms.libvirt.lab import Lab
 from loadband.rebalance.platforms.libvirt.platform import Libvirt
 from loadband.rebalance.platforms.machine import cpu_time
 from loadband.rebalance.programs import MissingError
+from loadband.rebalance.run_command import run
+from loadband.rebalance.session import PLATFORMS, Session
+from loadband.rebalance.verdict import Check, Outcome, judge
 
+SCENARIO = """\
+hot = "75%"
+faster = 30
+hold = "4s"
+
+[[slices]]
+name = "resident"
+on = "each"
+count = 2
+size = "15%"
+
+[[overload]]
+add = "guest"
+count = 3
+size = "18%"
+
+[phases]
+baseline = "2s"
+watch = "28s"
+recovery = "10s"
+
+[limits]
+time_to_relief = "<= 25s"
+time_to_balance = "<= 25s"
+thrash = "== 0"
+"""
+"""host-1 rises from 30 % to 84 %; everything 30 times faster: a window of 4 s, and an alert that is pending for 4 s."""
 PLAN = plan(hot_hosts=("a",), window=4, sample_interval=0.5)
 BEAT = 0.1
 """Seconds from one point on a guest's console to the next."""
@@ -42,6 +79,8 @@ def missing() -> str:
         return str(error)
     if len(os.sched_getaffinity(0)) < 2:
         return "two CPUs are needed, one for each host"
+    if not (shutil.which("prometheus") and (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager"))):
+        return "prometheus and prometheus-alertmanager are needed"
     return ""
 
 
@@ -64,6 +103,136 @@ def nothing_is_left() -> Iterator[None]:
     yield
     assert ours() == set()
     assert set(Path("/tmp").glob("lb-*")) <= folders
+
+
+# Whole runs
+
+
+def words(folder: Path, rebalancer: str) -> list[str]:
+    scenario = folder / "hot.toml"
+    scenario.write_text(SCENARIO)
+    return [str(scenario), "--platform", "libvirt", "--rebalancer", rebalancer, "--out", str(folder / "out")]
+
+
+def recorded(folder: Path) -> Recording:
+    return recording.read(folder / "out" / "recording-1.jsonl")
+
+
+def done(found: Recording) -> list[Move]:
+    return [one for one in found.events if isinstance(one, Move) and one.state is MoveState.DONE]
+
+
+def fired(found: Recording) -> list[str]:
+    plan_ = found.run.plan
+    alerts = [one for one in found.events if isinstance(one, Alert) and one.name == plan_.alert]
+    return [one.host for one in alerts if one.state is AlertState.FIRING]
+
+
+def checks(found: Recording) -> tuple[Check, ...]:
+    return judge(found, measure(found)).checks
+
+
+def spoiled(found: Recording) -> list[str]:
+    """What other programs on this machine have spoilt: they take CPU time from hosts and guests."""
+    bad = [check for check in checks(found) if check.outcome is Outcome.INVALID]
+    return [check.evidence for check in bad if check.name in {"foreign load", "load fidelity"}]
+
+
+def wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def test_a_hot_host_sends_a_guest_away_and_balance_comes_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], said: Said
+) -> None:
+    code = run(words(tmp_path, "mover"), wait)
+    text = capfd.readouterr().out
+    found = recorded(tmp_path)
+    moves = done(found)
+    with capfd.disabled():
+        told = ", ".join(f"{one.slice} in {one.seconds} s, down {one.downtime} s" for one in moves)
+        said("hot host, mover", "PASS", f"exit {code}, {told}")
+    broken = [check.evidence for check in checks(found) if check.outcome is not Outcome.PASS]
+    assert broken == spoiled(found), text
+    assert code == (Exit.INVALID if broken else Exit.OK)
+    assert fired(found)[0] == "host-1"
+    assert moves
+    for one in moves:
+        assert (one.source, one.destination) == ("host-1", "host-2")
+        assert one.seconds is not None
+        assert one.downtime is not None
+        assert 0 < one.downtime < one.seconds < 5
+
+
+def test_without_a_rebalancer_nothing_moves_and_the_run_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], said: Said
+) -> None:
+    code = run(words(tmp_path, "none"), wait)
+    text = capfd.readouterr().out
+    found = recorded(tmp_path)
+    with capfd.disabled():
+        said("hot host, none", "FAIL, no move", f"exit {code}, {len(done(found))} moves")
+    assert code == (Exit.INVALID if spoiled(found) else Exit.NOT_ACHIEVED), text
+    assert fired(found)[0] == "host-1"
+    assert done(found) == []
+
+
+class Refilling(Libvirt):
+    """Guests that aren't latched: those that stay make up for one that leaves, as a band would have them do."""
+
+    def poll(self) -> Sequence[Event]:
+        events = super().poll()
+        for event in events:
+            if isinstance(event, Move) and event.state is MoveState.DONE:
+                slices = {one.name: one for one in self.view().slices}
+                stay = [one for one in slices.values() if one.host == event.source]
+                for one in stay:
+                    self.ask(one.name, one.cpus + slices[event.slice].cpus / len(stay))
+        return events
+
+
+def refilling(session: Session) -> Libvirt:
+    library, plan_ = binding.load(), session.scenario.plan()
+    return Refilling(Lab(session.scenario.hosts, plan_, library, sector()), plan_, library)
+
+
+def test_guests_that_refill_their_host_keep_it_hot_and_the_run_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    monkeypatch.setitem(PLATFORMS, "libvirt", refilling)
+    code = run(words(tmp_path, "mover"), wait)
+    text = capfd.readouterr().out
+    with capfd.disabled():
+        said(
+            "hot host, guests that refill it", "FAIL: no relief", f"exit {code}, {len(done(recorded(tmp_path)))} moves"
+        )
+    found = recorded(tmp_path)
+    assert code == (Exit.INVALID if spoiled(found) else Exit.NOT_ACHIEVED), text
+    assert done(found)
+    assert {check.name: check.outcome for check in checks(found)}["time_to_relief"] is Outcome.FAIL
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, said: Said) -> None:
+    command = [sys.executable, "-m", "loadband", "rebalance", "run", *words(tmp_path, "mover")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout
+            while "overload begins" not in (line := process.stdout.readline()):
+                assert line, "it ended before"
+            there = len(ours())
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            code = process.wait(60)
+            took = time.monotonic() - began
+        finally:
+            process.kill()
+    said("Ctrl-C in the overload", "INVALID, nothing left", f"exit {code} after {took:.1f} s, {there} processes gone")
+    assert code == Exit.INVALID
+    assert there >= 6, "two daemons, four guests at least"
+
+
+# The platform alone
 
 
 def sector() -> bytes:
