@@ -134,10 +134,10 @@ def connect(namespace: str) -> Server:
         PlatformError: there is no configuration, or the extra isn't installed.
     """
     try:
-        from loadband.rebalance.platforms.kubernetes import api  # noqa: PLC0415 - an extra of its own
+        from loadband.rebalance.platforms.kubernetes.api import connect as asked  # noqa: PLC0415 - an extra of its own
     except ImportError as error:
         raise PlatformError(f"Kubernetes needs an extra: pip install 'loadband[kubernetes]' ({error})") from error
-    return api.connect(namespace)
+    return asked(namespace)
 
 
 def _descheduler(kind: Kind, cluster: Cluster) -> Rebalancer:
