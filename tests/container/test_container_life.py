@@ -113,7 +113,9 @@ def traces(container: str) -> list[str]:
     """Where the machine still knows a container by its id: processes, mounts, control groups, podman's own books."""
     found = [f"mount: {line}" for line in Path("/proc/mounts").read_text().splitlines() if container in line]
     found += [str(path) for path in CGROUPS.glob(f"*/*/*{container}*")]
-    found += podman("ps", "--all", "--external", "--quiet", "--filter", f"id={container}").stdout.split()
+    # With --external, podman's filters let through what a build that was killed has left.
+    known = podman("ps", "--all", "--external", "--quiet", "--no-trunc").stdout.split()
+    found += [f"podman: {each}" for each in known if each == container]
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended while we looked
             if container in (process / "cmdline").read_text() + (process / "cgroup").read_text():
