@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Protocol
 
+from loadband import __version__
 from loadband.rebalance.events import End, EndReason, Event, Part, Plan, Real, Run, Timing
 from loadband.rebalance.run import Audience, Sink, Steadiness, Time
 
@@ -147,7 +147,7 @@ class Following:
                 monitoring=tuple(known.describe()),
                 timing=known.timing,
                 moves_resolution=platform.resolution,
-                loadband=version("loadband"),
+                loadband=__version__,
                 followed=True,
             )
         )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any, Protocol
 
+from loadband import __version__
 from loadband.rebalance.events import (
     Alert,
     AlertState,
@@ -423,7 +423,7 @@ class Conductor:
                 monitoring=tuple(self._monitoring.describe()),
                 timing=self._monitoring.timing,
                 moves_resolution=self._platform.moves_resolution,
-                loadband=version("loadband"),
+                loadband=__version__,
                 seed=script.seed,
             )
         )

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from loadband import __version__
 from loadband.rebalance import scenario as scenarios
 from loadband.rebalance.access import Access
 from loadband.rebalance.events import EndReason, Event, Part, Plan, Real, Run
@@ -335,7 +335,7 @@ def play(session: Session, run: str, repeat: int, wait: Callable[[float], bool],
             scenario=scenario.name,
             platform=session.platform,
             rebalancer=session.rebalancer,
-            version=version("loadband"),
+            version=__version__,
             repeat=repeat,
             repeats=session.repeats,
         )
