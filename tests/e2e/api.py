@@ -33,8 +33,8 @@ def run(*command: str | Path, given: str | None = None, seconds: float = 120) ->
     return done.stdout
 
 
-def kubectl(*arguments: str, given: str | None = None) -> str:
-    return run("kubectl", *arguments, given=given)
+def kubectl(*arguments: str, given: str | None = None, seconds: float = 120) -> str:
+    return run("kubectl", *arguments, given=given, seconds=seconds)
 
 
 class Api:

@@ -15,6 +15,9 @@ from e2e.cluster import Cluster, open_cluster
 from e2e.pods import IMAGE
 from e2e.said import Said
 
+LONGEST = 45
+"""Letters of a namespace's name; a name has 63 at most, and what is beside it adds some."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -40,7 +43,11 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:50].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")
+    if (
+        len(name) > LONGEST
+    ):  # its end tells the cases of one test apart, and the last one's namespace may still be there
+        name = f"{name[: LONGEST - 13]}-{name[-12:].strip('-')}"
     with cluster.namespace(f"e2e-{name}") as made:
         yield made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from chart import Object
-from e2e.api import kubectl
+from e2e.api import kubectl, wait
 from e2e.cluster import Cluster
 from e2e.pods import IMAGE
 
-from loadband.rebalance.events import Move, MoveState, Recording
+from loadband.rebalance.events import Move, MoveState, PhaseName, Recording
 from loadband.rebalance.figures import measure
 from loadband.rebalance.platforms.kubernetes.manifests import ROLE_LABEL, SLICE
 from loadband.rebalance.recording import read
@@ -63,6 +64,12 @@ def finished(process: subprocess.Popen[str], out: Path) -> Run:
     said, _ = process.communicate(timeout=240)
     print(said)
     return Run(process.returncode, said, read(out / "recording-1.jsonl"))
+
+
+def wait_for(phase: PhaseName, out: Path) -> None:
+    """Until a run that records there has come to a phase."""
+    begun = f'"kind":"phase",.*"name":"{phase}"'
+    wait(lambda: re.search(begun, (out / "recording-1.jsonl").read_text()), 120, f"the {phase}")
 
 
 @contextmanager

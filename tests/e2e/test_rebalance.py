@@ -9,16 +9,16 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from e2e.api import kubectl, wait
+from e2e.api import kubectl
 from e2e.cluster import Cluster
 from e2e.descheduler import NAME, descheduler
 from e2e.pods import pod_running
 from e2e.prometheus import prometheus
-from e2e.runs import HOT_NODE, command, dump, evictions, finished, of_slice, started
+from e2e.runs import HOT_NODE, command, dump, evictions, finished, of_slice, started, wait_for
 from e2e.said import Said
 
 from loadband.exits import Exit
-from loadband.rebalance.events import MoveState
+from loadband.rebalance.events import MoveState, PhaseName
 from loadband.rebalance.platforms.kubernetes.manifests import SLICE_LABEL
 from loadband.rebalance.platforms.kubernetes.platform import RESOLUTION
 from loadband.rebalance.platforms.kubernetes.pods import SOMEBODY_DELETED
@@ -66,8 +66,7 @@ def test_a_pod_deleted_by_hand_spoils_the_run(cluster: Cluster, namespace: str, 
     scenario, out = tmp_path / "calm.toml", tmp_path / "out"
     scenario.write_text(CALM)
     with started(command(namespace, out, scenario, "--rebalancer", "none")) as process:
-        recording = out / "recording-1.jsonl"
-        wait(lambda: '"watch"' in recording.read_text(), 90, "the watch")
+        wait_for(PhaseName.WATCH, out)
         slices = [pod for pod in cluster.api.items(f"/api/v1/namespaces/{namespace}/pods") if of_slice(pod)]
         victim = slices[0]["metadata"]["name"]
         kubectl("delete", "pod", victim, "--namespace", namespace, "--wait=false")
@@ -80,7 +79,7 @@ def test_a_pod_deleted_by_hand_spoils_the_run(cluster: Cluster, namespace: str, 
 def test_ctrl_c_leaves_nothing(cluster: Cluster, namespace: str, tmp_path: Path, said: Said) -> None:
     before, out = dump(cluster, namespace), tmp_path / "out"
     with started(command(namespace, out, HOT_NODE, "--rebalancer", "mover")) as process:
-        wait(lambda: '"overload"' in (out / "recording-1.jsonl").read_text(), 90, "the overload")
+        wait_for(PhaseName.OVERLOAD, out)
         there = len(dump(cluster, namespace)[1]) - len(before[1])
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
@@ -156,8 +155,7 @@ def test_a_prometheus_that_dies_spoils_the_run(cluster: Cluster, namespace: str,
     before, scenario, out = dump(cluster, namespace), tmp_path / "calm.toml", tmp_path / "out"
     scenario.write_text(CALM)
     with started(command(namespace, out, scenario, "--rebalancer", "none")) as process:
-        recording = out / "recording-1.jsonl"
-        wait(lambda: '"watch"' in recording.read_text(), 90, "the watch")
+        wait_for(PhaseName.WATCH, out)
         children = psutil.Process(process.pid).children(recursive=True)
         (server,) = (one for one in children if one.name().startswith("prometheus") and "alert" not in one.name())
         server.kill()

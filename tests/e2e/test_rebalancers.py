@@ -22,11 +22,11 @@ from e2e.descheduler import NAME, descheduler
 from e2e.koordinator import PLACE, koord_descheduler
 from e2e.pods import pod_running
 from e2e.prometheus import Prometheus, prometheus
-from e2e.runs import HOT_NODE, command, dump, evictions, finished, started
+from e2e.runs import HOT_NODE, command, dump, evictions, finished, started, wait_for
 from e2e.said import Said
 
 from loadband.exits import Exit
-from loadband.rebalance.events import MoveState
+from loadband.rebalance.events import MoveState, PhaseName
 from loadband.rebalance.rebalancers.descheduler import CONTROLLER, OF_KOORDINATOR
 
 pytestmark = pytest.mark.slow
@@ -96,7 +96,7 @@ def test_the_mover_moves_nothing_where_nothing_is_to_be_gained(
 def test_the_descheduler_where_nothing_is_to_be_gained(
     cluster: Cluster, namespace: str, tmp_path: Path, said: Said, text: str, code: Exit
 ) -> None:
-    scenario, out, evictor = tmp_path / "scenario.toml", tmp_path / "out", f"{namespace[:40]}-evictor"
+    scenario, out, evictor = tmp_path / "scenario.toml", tmp_path / "out", f"{namespace}-evictor"
     scenario.write_text(text)
     with (
         cluster.namespace(evictor),
@@ -114,7 +114,7 @@ def test_the_descheduler_where_nothing_is_to_be_gained(
 def test_koordinators_descheduler_moves_slices_to_the_cool_node(
     cluster: Cluster, namespace: str, tmp_path: Path, said: Said
 ) -> None:
-    out, evictor, known = tmp_path / "out", f"{namespace[:40]}-evictor", set(evictions())
+    out, evictor, known = tmp_path / "out", f"{namespace}-evictor", set(evictions())
     filler = pod_running(namespace, "filler", cluster.nodes[0].name, "import time; time.sleep(900)", cpu="400m")
     with (
         cluster.namespace(evictor),
@@ -142,7 +142,7 @@ def test_trimaran_sends_evicted_slices_to_the_cool_node_though_it_has_more_reque
     Trimaran asks Prometheus when it starts and then once a minute, which can't be made faster: it is started when the
     node has become hot.
     """
-    out, evictor, known = tmp_path / "out", f"{namespace[:40]}-evictor", set(evictions())
+    out, evictor, known = tmp_path / "out", f"{namespace}-evictor", set(evictions())
     filler = pod_running(namespace, "filler", cluster.nodes[1].name, "import time; time.sleep(900)", cpu="400m")
     with (
         cluster.namespace(evictor),
@@ -154,7 +154,7 @@ def test_trimaran_sends_evicted_slices_to_the_cool_node_though_it_has_more_reque
         place = f"{evictor}/app.kubernetes.io/name={NAME}"
         words = ("--rebalancer", "descheduler", "--descheduler", place, "--scheduler", "trimaran")
         with started(command(namespace, out, HOT_NODE, *words, "--prometheus", server.url)) as process:
-            wait(lambda: '"overload"' in (out / "recording-1.jsonl").read_text(), 90, "the overload")
+            wait_for(PhaseName.OVERLOAD, out)
             wait(lambda: max(ratio for _, ratio in server.query("instance:node_cpu:ratio")) > 0.6, 30, "a hot node")
             stack.enter_context(trimaran(server, tmp_path))
             run = finished(process, out)
@@ -220,7 +220,7 @@ def test_an_autoscaler_moves_nothing(cluster: Cluster, namespace: str, tmp_path:
         pytest.skip(f"no metrics-server answers: {error.status}")
     out = tmp_path / "out"
     with started(command(namespace, out, HOT_NODE, "--rebalancer", "none")) as process:
-        wait(lambda: '"overload"' in (out / "recording-1.jsonl").read_text(), 90, "the overload")
+        wait_for(PhaseName.OVERLOAD, out)
         owners = cluster.api.items(f"/apis/apps/v1/namespaces/{namespace}/replicasets")
         scalers = [scaler(one["metadata"]["name"]) for one in owners]
         kubectl("apply", "--namespace", namespace, "--filename", "-", given=yaml.safe_dump_all(scalers))
@@ -260,7 +260,7 @@ def test_an_api_server_that_restarts_spoils_the_run_and_everything_is_undone(
     before, scenario, out = dump(cluster, namespace), tmp_path / "scenario.toml", tmp_path / "out"
     scenario.write_text(SYMMETRIC)
     with started(command(namespace, out, scenario, "--rebalancer", "mover")) as process:
-        wait(lambda: '"watch"' in (out / "recording-1.jsonl").read_text(), 120, "the watch")
+        wait_for(PhaseName.WATCH, out)
         killed = [one for one in psutil.process_iter() if one.name() == "kube-apiserver"]
         if not killed:
             pytest.skip("the API server is not on this machine")
