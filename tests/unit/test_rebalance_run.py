@@ -209,6 +209,17 @@ def test_it_waits_until_slices_and_monitoring_are_ready() -> None:
     assert "waiting for host a in Prometheus" in stage.memory.stages
 
 
+def test_a_rebalancer_starts_before_the_wait_for_a_window_and_acts_after_it() -> None:
+    """What its start burns is over when the first window is looked at."""
+    stage, seen = Stage(), []
+    stage.watcher.unseen = "host a in Prometheus"
+    stage.clocks.at(3, lambda: seen.append((stage.rebalancer.context is not None, len(stage.rebalancer.steps))))
+    stage.clocks.at(7, lambda: setattr(stage.watcher, "unseen", ""))
+    stage.run()
+    assert seen == [(True, 0)]
+    assert stage.rebalancer.steps
+
+
 def test_what_never_gets_ready_ends_the_run_with_the_reason() -> None:
     stage = Stage()
     stage.watcher.unseen = "host a in Prometheus"

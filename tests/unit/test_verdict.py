@@ -197,6 +197,17 @@ def test_what_spoils_a_run_makes_it_invalid_and_nothing_else_does(name: str, exa
     assert check.margin is None or check.margin <= 0
 
 
+def test_a_rebalancer_that_is_faster_than_the_window_is_named_where_nothing_was_left_to_balance() -> None:
+    scene = noticed()
+    scene.slice("tiny", "a", 0.1)
+    for number in range(1, 5):
+        scene.ask(20.0, f"b{number}", 0.9)
+    scene.move(22.0, "tiny", "b")
+    recording = scene.record()
+    assert invalid(recording) == {"imbalance stood"}
+    assert checks_of(recording)["imbalance stood"].evidence.endswith("; tiny had left a at 21.8 s")
+
+
 def test_a_control_whose_alert_never_fired_proves_nothing() -> None:
     recording = CASES["unmovable"]()
     assert verdict_of(recording).outcome is Outcome.PASS

@@ -399,11 +399,12 @@ class Conductor:
         self._stage("starting the slices", None)
         for put in script.slices:
             platform.make(put.name, put.host, put.cpus, movable=put.movable)
-        self._until_ready()
+        # Before the wait for a whole window: else it is shown a host on which it has itself just started.
         self._undos.push("the rebalancer", self._rebalancer.stop)
         self._rebalancer.start(
             Context(run=run, plan=script.plan, actuator=platform, prometheus=self._monitoring.url, watch=platform.watch)
         )
+        self._until_ready()
         self._begin()
         self._rebalancing = True
 

@@ -65,7 +65,8 @@ _VALIDITY: Mapping[str, str] = {
     ),
     "imbalance stood": (
         "The hosts were as good as balanced when the overload stood. Put less load on the other hosts, more on the hot "
-        "ones, or lower theta."
+        "ones, or lower theta. Where a slice had left before, the rebalancer is faster than the window over which "
+        "utilization is averaged."
     ),
     "calm before the overload": (
         "The alert was firing before the overload began. Lower the baseline, wait until it has resolved, or find out "
