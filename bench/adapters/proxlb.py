@@ -148,7 +148,7 @@ def introduction(mode: str, faster: float) -> dict[str, Any]:
         "settings": {
             "balancing": ", ".join(f"{key} = {value}" for key, value in EXAMPLE.items()),
             "schedule": f"{schedule['interval']} {schedule['format']} of life, {faster:g} times as fast here",
-            "API": "a server of ours: hosts' use is the mean of the plan's window, guests' that of an hour of life",
+            "API": "a server of ours: a host's use is that of its guests, over 30 s of life; a guest's, over an hour",
         },
     }
 
