@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -44,10 +45,10 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")
-    if (
-        len(name) > LONGEST
-    ):  # its end tells the cases of one test apart, and the last one's namespace may still be there
-        name = f"{name[: LONGEST - 13]}-{name[-12:].strip('-')}"
+    if len(name) > LONGEST:
+        # A digest tells the cases of one test apart: the last one's namespace may still be there.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+        name = f"{name[: LONGEST - len(digest) - 1].rstrip('-')}-{digest}"
     with cluster.namespace(f"e2e-{name}") as made:
         yield made
 
