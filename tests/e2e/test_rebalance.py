@@ -18,7 +18,7 @@ from e2e.runs import HOT_NODE, command, dump, evictions, finished, of_slice, sta
 from e2e.said import Said
 
 from loadband.exits import Exit
-from loadband.rebalance.events import MoveState, PhaseName
+from loadband.rebalance.events import MoveState, Phase, PhaseName
 from loadband.rebalance.platforms.kubernetes.manifests import SLICE_LABEL
 from loadband.rebalance.platforms.kubernetes.platform import RESOLUTION
 from loadband.rebalance.platforms.kubernetes.pods import SOMEBODY_DELETED
@@ -91,6 +91,10 @@ def test_ctrl_c_leaves_nothing(cluster: Cluster, namespace: str, tmp_path: Path,
     assert dump(cluster, namespace) == before
 
 
+LANDING = 5.0
+"""Seconds from an eviction until the successor burns, at most."""
+
+
 @pytest.mark.parametrize(
     ("fuller", "code"),
     [pytest.param(0, Exit.OK, id="hot-node-fuller"), pytest.param(1, Exit.NOT_ACHIEVED, id="cool-node-fuller")],
@@ -112,14 +116,17 @@ def test_the_descheduler_needs_a_scheduler_that_agrees(
         with started(command(namespace, out, HOT_NODE, *words)) as process:
             run = finished(process, out)
     evicted = len(set(evictions()) - known)
-    done = run.moves(MoveState.DONE)
+    accepted, done = run.moves(MoveState.ACCEPTED), run.moves(MoveState.DONE)
+    (end,) = (one.at for one in run.recording.events if isinstance(one, Phase) and one.name is PhaseName.RECOVERY)
     said(
         f"hot node, descheduler, node {fuller + 1} has more requests",
         f"{code.name}; as many moves as evictions",
-        f"{run.verdict}; {len(done)} moves, {evicted} in the audit log",
+        f"{run.verdict}; {len(accepted)} moves, {evicted} in the audit log",
     )
     assert run.code == code, run.said
-    assert len(done) == evicted > 0
+    assert len(accepted) == evicted > 0
+    # It never stops here, and the end of the overload takes away a slice that is still on its way then.
+    assert {one.move for one in accepted if one.at < end - LANDING} <= {one.move for one in done}
     assert {move.by for move in done} == {f"{CONTROLLER}: LowNodeUtilization"}
     assert {move.destination for move in done} == {cluster.nodes[1 - fuller].name}
 
