@@ -55,25 +55,30 @@ def test_a_job_runs_the_scenario_to_its_verdict_and_leaves_nothing(
         }
         with cluster.release(namespace, {"rebalance": rebalance, "nodeSelector": on(cool)}, name="proof"):
             began = time.monotonic()
-            jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-            (job,) = cluster.api.items(jobs)
-            of_job = f"/api/v1/namespaces/{namespace}/pods?labelSelector=job-name%3D{job['metadata']['name']}"
+            (job,) = _jobs(cluster, namespace)
+            name = job["metadata"]["name"]
+            of_job = f"/api/v1/namespaces/{namespace}/pods?labelSelector=job-name%3D{name}"
             wait(lambda: cluster.api.items(of_job)[0]["status"]["phase"] != "Pending", 60, "the Job's pod")
             # Where nodes share one machine, a kubelet clears the logs of another one away: shown is what there is.
-            log = kubectl("logs", f"job/{job['metadata']['name']}", "--namespace", namespace, "--follow", seconds=200)
-            wait(lambda: _ended(cluster, namespace), 200, "the end of the Job")
+            log = kubectl("logs", f"job/{name}", "--namespace", namespace, "--follow", seconds=200)
+            wait(lambda: any(map(_has_ended, _jobs(cluster, namespace))), 200, "the end of the Job")
             took = time.monotonic() - began
+            (job,) = _jobs(cluster, namespace)
             (pod,) = cluster.api.items(of_job)
         after = dump(cluster, slices)
     print(log)
     (container,) = pod["status"]["containerStatuses"]
     code = container["state"]["terminated"]["exitCode"]
     said("the chart's Job, hot node, descheduler", "exit 0: PASS; nothing is left", f"exit {code} after {took:.0f} s")
+    assert job["status"].get("succeeded") == 1, log
     assert code == Exit.OK, log
     assert "starting the slices" in log
     assert after == before
 
 
-def _ended(cluster: Cluster, namespace: str) -> list[Object]:
-    jobs = cluster.api.items(f"/apis/batch/v1/namespaces/{namespace}/jobs")
-    return [one for one in jobs if {"succeeded", "failed"} & one["status"].keys()]
+def _jobs(cluster: Cluster, namespace: str) -> list[Object]:
+    return cluster.api.items(f"/apis/batch/v1/namespaces/{namespace}/jobs")
+
+
+def _has_ended(job: Object) -> bool:
+    return bool({"succeeded", "failed"} & job["status"].keys())
