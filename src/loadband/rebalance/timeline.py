@@ -456,22 +456,27 @@ class Timeline:
         return found
 
     @cached_property
+    def reliefs(self) -> tuple[Migration, ...]:
+        """The moves away from a host that is meant to be hot, from the overload's begin on, in order."""
+        return tuple(
+            move
+            for move in self.accepted
+            if move.source in self.plan.hot_hosts and move.accepted is not None and move.accepted >= self.overload
+        )
+
+    @cached_property
     def t0_index(self) -> int | None:
         """The moment of t0; None if the overload never stood, or no host is meant to be hot."""
         held = [level >= self.plan.hot for level in self.coolest]
         index, _ = self.first_held(held, self.overload, self.plan.settle)
-        reliefs = [
-            move.accepted
-            for move in self.accepted
-            if move.source in self.plan.hot_hosts and move.accepted is not None and move.accepted >= self.overload
-        ]
-        if reliefs:
+        first = next((move.accepted for move in self.reliefs), None)
+        if first is not None:
             # The last run of hot moments that reaches up to the first move.
-            before = self.span(self.overload, min(reliefs[0], self.end))
+            before = self.span(self.overload, min(first, self.end))
             since = None
             for each in before:
                 since = (each if since is None else since) if held[each] else None
-            if since is not None and reliefs[0] - self.moments[before[-1]] <= self.most_gap:
+            if since is not None and first - self.moments[before[-1]] <= self.most_gap:
                 index = since if index is None else min(index, since)
         return index
 

@@ -471,22 +471,17 @@ class _Judge:
             most, f"from {line.moment(line.t0)} on", ok=True, margin=max(levels) - hot if levels else None
         )
 
-    def _left_before(self) -> Migration | None:
-        """The first move away from a hot host while the overload was made or before it stood; None: there is none."""
-        line, hot = self._line, self._plan.hot_hosts
-        until = line.end if line.t0 is None else line.t0
-        return next((one for one in line.accepted if one.source in hot and line.overload <= one.begin < until), None)
-
     def _imbalance_stood(self) -> Check:
-        figure, theta = self._figures["initial_imbalance"], self._plan.theta
+        line, figure, theta = self._line, self._figures["initial_imbalance"], self._plan.theta
         unit = figure.definition.unit
         question = _Question.validity("imbalance stood", f"more than {written(theta, unit)} at t0")
         if figure.value is None:
             return question.answer(shown(figure), figure.missing, ok=False)
         ok = figure.value > theta
         evidence = figure.based_on if ok else f"there was nothing to balance: {shown(figure)} {figure.based_on}"
-        if not ok and (left := self._left_before()):
-            evidence += f"; {left.slice} had left {left.source} at {self._line.moment(left.begin)}"
+        left = line.reliefs[0] if line.reliefs else None
+        if not ok and left and line.t0 is not None and left.begin < line.t0:
+            evidence += f"; {left.slice} had left {left.source} at {line.moment(left.begin)}"
         return question.answer(shown(figure), evidence, ok=ok, margin=figure.value - theta)
 
     def _calm(self) -> Check:
