@@ -28,7 +28,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from bench.adapters.lines import Move, State, keep_log, parser, serve
-from bench.adapters.proxmox import Cluster, UnknownError
+from bench.adapters.proxmox import RECENT, Cluster, UnknownError
 
 BASE = "/api2/json"
 EXAMPLE: Mapping[str, Any] = {
@@ -94,7 +94,7 @@ def configuration(port: int, mode: str) -> dict[str, Any]:
 
 
 def load() -> None:
-    """Import what ProxLB will need: a second of a CPU, which would count as load if it came in the run."""
+    """Import what ProxLB will need: 0.4 s of a CPU, which would count as load if it came in the run."""
     for package in ("proxlb", "proxlb_solver"):
         path = importlib.import_module(package).__path__
         for module in pkgutil.walk_packages(path, f"{package}."):
@@ -148,7 +148,7 @@ def introduction(mode: str, faster: float) -> dict[str, Any]:
         "settings": {
             "balancing": ", ".join(f"{key} = {value}" for key, value in EXAMPLE.items()),
             "schedule": f"{schedule['interval']} {schedule['format']} of life, {faster:g} times as fast here",
-            "API": "a server of ours: a host's use is that of its guests, over 30 s of life; a guest's, over an hour",
+            "API": f"a server of ours: a host's use is its guests', over {RECENT:g} s of life; a guest's, over an hour",
         },
     }
 

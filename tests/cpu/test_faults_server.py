@@ -42,11 +42,11 @@ def resources(run: Run) -> tuple[int, int]:
     The server hangs up a moment after a client has its answer, so a look right after that finds one descriptor more.
     """
     process, until = psutil.Process(run.pid), time.monotonic() + 1
-    descriptors, threads = [process.num_fds()], [process.num_threads()]
+    looks = []
     while time.monotonic() < until:
+        looks.append((process.num_fds(), process.num_threads()))
         time.sleep(0.02)
-        descriptors.append(process.num_fds())
-        threads.append(process.num_threads())
+    descriptors, threads = zip(*looks, strict=True)
     return min(descriptors), min(threads)
 
 
