@@ -151,7 +151,8 @@ def test_a_slice_is_made_told_how_much_to_do_and_sampled() -> None:
         it.until(lambda: not it.platform.pending())
         samples = [one for one in it.events if isinstance(one, Sample) and one.subject is Subject.SLICE]
         assert {(one.name, one.host) for one in samples} == {("s1", "a")}
-        assert samples[-1].cpu_seconds > samples[0].cpu_seconds > 0
+        # The first may be from before it burns.
+        assert samples[-1].cpu_seconds > samples[0].cpu_seconds >= 0
         hosts = [one for one in it.events if isinstance(one, Sample) and one.subject is Subject.HOST]
         assert {one.host for one in hosts} == {"a", "b"}
         (slice_,) = it.platform.view().slices
