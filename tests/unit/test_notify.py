@@ -79,7 +79,7 @@ def test_systemd_that_does_not_listen_keeps_nobody_waiting(systemd: socket.socke
 
 
 def test_the_program_tells_systemd_how_it_goes(systemd: socket.socket) -> None:
-    with running(MIN="0", MAX="99") as process:
+    with running(MIN="0", MAX="100") as process:
         said = heard_until(systemd, lambda said: said.get("STATUS", "").startswith("holding"))
         assert said["READY"] == said["WATCHDOG"] == "1"
         process.send_signal(signal.SIGTERM)

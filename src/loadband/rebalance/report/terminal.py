@@ -94,7 +94,7 @@ def timeline(picture: Picture, width: int) -> Iterator[Text]:
     yield _row(picture.measure, bars)
     yield _row("", _ruler(picture, cells))
     began = f"0: {picture.zero_name}, {words.seconds(-picture.begin)} after the recording began"
-    for note in (began, "red: hot; ░ alert pending, █ firing; ▼ move, ✕ failed move"):
+    for note in (began, "red: hot; ░ alert pending, █ firing; ▼ move, ✕ move not done"):
         yield _row("", Text(note, "dim"))
 
 
