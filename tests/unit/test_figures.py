@@ -521,6 +521,15 @@ def test_fidelity_is_that_of_the_worst_host_until_the_first_move() -> None:
     assert figure.based_on == "0 of 31 samples of b"
 
 
+def test_a_move_of_the_baseline_does_not_end_the_look_at_the_load() -> None:
+    scene = noticed()
+    scene.move(5.0, "a1", "b")
+    scene.move(35.0, "a1", "a")
+    figure = of(scene)["load_fidelity"]
+    assert figure.value == 1
+    assert figure.based_on == "27 of 27 samples of a"
+
+
 def test_a_host_is_asked_for_no_more_than_it_has() -> None:
     scene = moved(noticed())
     scene.ask(26.0, "a1", 9.0)

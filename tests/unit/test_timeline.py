@@ -489,6 +489,18 @@ def test_slices_are_there_from_their_first_event_to_their_last() -> None:
     assert line.placed("late", EPOCH + 50) == "a"
 
 
+def test_a_slice_that_is_moved_is_where_it_was_moved_to() -> None:
+    scene = Scene(hosts={"a": CPUS, "b": CPUS})
+    scene.slice("s", "a", 1.0)
+    scene.move(10.0, "s", "b", end=MoveState.FAILED)
+    scene.move(20.0, "s", "b")
+    line = Timeline(scene.record())
+    ended = line.all_done[0].ended
+    assert ended is not None
+    assert [line.placed("s", at) for at in (EPOCH + 15, ended - 0.001, ended)] == ["a", "a", "b"]
+    assert line.slices_on("a") == line.slices_on("b") == ["s"]
+
+
 def test_a_pending_slice_is_nowhere() -> None:
     line = Timeline(
         recording(Slice(at=0.0, name="s", host=None, cpus=1.0), Slice(at=5.0, name="s", host="a", cpus=1.0))

@@ -969,8 +969,9 @@ class _Measure:
         """Of the samples of a host that count, how many were as asked, and all."""
         line, plan = self._line, self._plan
         slices = line.slices_on(host)
-        changes = sorted(at for name in slices for at in line.asked[name].times)
-        end = min([line.end, *(each.accepted for each in line.accepted[:1] if each.accepted is not None)])
+        changes = sorted(at for name in slices for at in line.asked[name].times if line.placed(name, at) == host)
+        first = self._first_accepted
+        end = line.end if first is None else min(line.end, first)
         good = count = 0
         for before, after in pairwise(line.span(line.begin, end)) if slices else ():
             begin, until = line.moments[before], line.moments[after]

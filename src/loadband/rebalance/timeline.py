@@ -500,13 +500,26 @@ class Timeline:
         return {name: Counter(samples[name], self.most_gap) for name in sorted(samples)}
 
     def slices_on(self, host: str) -> list[str]:
-        """The slices that were put on a host at some time, not by a move."""
-        return [name for name, events in sorted(self._slices.items()) if any(event.host == host for event in events)]
+        """The slices that were on a host at some time: put there, or moved."""
+        return [name for name, (_, hosts) in self._places.items() if host in hosts]
 
     def placed(self, name: str, at: float) -> str | None:
-        """Where a slice was put last, not by a move."""
-        events = [event for event in self._slices[name] if event.at <= at]
-        return events[-1].host if events else None
+        """Where a slice was: where it was put or moved last."""
+        times, hosts = self._places[name]
+        index = bisect_right(times, at)
+        return hosts[index - 1] if index else None
+
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[list[float], list[str | None]]]:
+        """By slice, since when it was on which host; ascending."""
+        found: dict[str, list[tuple[float, str | None]]] = {
+            name: [(event.at, event.host) for event in events] for name, events in sorted(self._slices.items())
+        }
+        for move in self.all_done:
+            if move.slice in found and move.ended is not None and move.destination is not None:
+                found[move.slice].append((move.ended, move.destination))
+        ordered = {name: sorted(places, key=lambda place: place[0]) for name, places in found.items()}
+        return {name: ([at for at, _ in places], [host for _, host in places]) for name, places in ordered.items()}
 
     def present(self, begin: float, end: float) -> list[str]:
         """The slices that were there at some time between two times."""
