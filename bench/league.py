@@ -19,7 +19,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.text import Text
 
-from bench import standings
+from bench import lanes, standings
 from bench.adapters import moved
 from bench.standings import COLOUR, Standing
 from loadband.document import DocumentError
@@ -45,6 +45,8 @@ AGAIN = 2
 """How often a repeat that proves nothing is recorded again."""
 OVERHEAD = 12.0
 """Seconds that a repeat takes besides its phases: servers and slices start and end."""
+LATE = 2.0
+"""Seconds: what a tool says so shortly before the end of a recording may not be asked of the platform any more."""
 MOST_REPEATS = 100
 TOOLS = Path("build/tools")
 """Where `make league` sets up the venvs of other projects' rebalancers."""
@@ -339,8 +341,9 @@ def differs(each: Match) -> str:
             for event in found.events
             if isinstance(event, Move) and event.state is MoveState.ASKED and event.by == by
         ]
-        said = moved.SAID[each.row.tool](text, found.run.at, ends[-1] if ends else float("inf"))
-        if why := moved.disagreement(made, said):
+        end = ends[-1] if ends else float("inf")
+        said, sure = (moved.SAID[each.row.tool](text, found.run.at, until) for until in (end, end - LATE))
+        if why := moved.disagreement(made, said, len(sure)):
             return f"{path.name}: {why}"
     return ""
 
@@ -364,10 +367,11 @@ def standing(each: Match) -> Standing:
 
 
 def publish(found: Sequence[Standing], out: Path, command: str) -> None:
-    """Write the page and the comparison.
+    """Write the page with its pictures, and the comparison.
 
     Raises:
         DirectoryError: a file can't be written.
+        OSError: a picture can't be.
     """
     groups = compare.compare([each.result for each in found if each.result is not None])
     texts = {
@@ -376,6 +380,9 @@ def publish(found: Sequence[Standing], out: Path, command: str) -> None:
         "compare.html": compare.html(groups),
     }
     directory.write(out, texts)
+    for name, there in standings.by_scenario(found):
+        if any(each.result for each in there):
+            lanes.draw(name, there, out)
 
 
 # The command line
@@ -416,7 +423,7 @@ def main(arguments: Sequence[str] | None, wait: Callable[[float], bool]) -> int:
     except (DocumentError, MissingError, MonitoringError, PlatformError, RebalancerError, SessionError) as error:
         console.print(Text(str(error), "bold red"))
         return Exit.BAD_INPUT
-    except (directory.DirectoryError, recording.RecordingError) as error:
+    except (directory.DirectoryError, recording.RecordingError, OSError) as error:
         console.print(Text(str(error), "bold red"))
         return Exit.FAILED
     return _conclude(found, asked.out, console)

@@ -94,7 +94,7 @@ def table(standings: Sequence[Standing]) -> Table:
     made.add_column("scenario", no_wrap=True)
     for row in rows:
         made.add_column(Text(row))
-    for name, there in _by_scenario(standings):
+    for name, there in by_scenario(standings):
         cells = {each.row: each for each in there}
         made.add_row(Text(name), *(_coloured(cells[row]) if row in cells else Text() for row in rows))
     return made
@@ -105,31 +105,35 @@ def _coloured(standing: Standing) -> Text:
     return Text(f"{standing.cell}{' !' if standing.missed else ''}", COLOUR[outcome] if outcome else "dim")
 
 
-def _by_scenario(standings: Sequence[Standing]) -> Iterator[tuple[str, list[Standing]]]:
+def by_scenario(standings: Sequence[Standing]) -> Iterator[tuple[str, list[Standing]]]:
+    """Each scenario's name, and what was played of it."""
     for name in dict.fromkeys(each.scenario.name for each in standings):
         yield name, [each for each in standings if each.scenario.name == name]
 
 
 def markdown(standings: Sequence[Standing], command: str) -> str:
-    """The page.
+    """The page; the picture of a scenario of which something is recorded is its name and `.svg`.
 
     Args:
         standings: by scenario.
         command: that measures them again, for people.
     """
     lines = ["# The league", "", *_filled(_HEAD), ""]
-    lines += [f"- command: `{command}`", *_machine(standings), ""]
+    lines += [*_item(f"command: `{command}`"), *_machine(standings), ""]
     rows = list(dict.fromkeys(each.row for each in standings))
     lines += ["## Verdicts", "", *_table_head("scenario", "expected", *rows)]
-    for name, there in _by_scenario(standings):
+    for name, there in by_scenario(standings):
         cells = {each.row: each for each in there}
         marked = [f"{cells[row].cell}{' **!**' if cells[row].missed else ''}" if row in cells else "" for row in rows]
         lines.append(_row(f"[{name}](#{name})", there[0].scenario.expect, *marked))
     if missed := [each.missed for each in standings if each.missed]:
-        lines += ["", "Not as expected (**!**):", "", *(f"- {sentence}." for sentence in missed)]
+        lines += ["", "Not as expected (**!**):", "", *(line for sentence in missed for line in _item(f"{sentence}."))]
     lines += ["", "## Who plays", "", *_filled(_KINDS), "", *_players(standings)]
-    for name, there in _by_scenario(standings):
-        lines += ["", f"## {name}", "", *_filled(there[0].scenario.proves), "", *_figures(there)]
+    for name, there in by_scenario(standings):
+        lines += ["", f"## {name}", "", *_filled(there[0].scenario.proves), ""]
+        if any(each.result for each in there):
+            lines += [f"![What each rebalancer made of {name}]({name}.svg)", ""]
+        lines += _figures(there)
     if left := list(_left_out(standings)):
         lines += ["", "## Not played", "", *left]
     return "\n".join(lines) + "\n"
@@ -137,7 +141,8 @@ def markdown(standings: Sequence[Standing], command: str) -> str:
 
 _HEAD = """\
 The same overload, the same meter, several rebalancers. Each repeat is a recording, from which `loadband rebalance
-report` makes every figure and verdict again. compare.html shows all figures, and each row's course."""
+report` makes every figure and verdict again. A picture shows each row's first repeat. compare.html shows all figures,
+and each row's course."""
 _KINDS = """\
 How much of each is the real program decides what it may be compared with: rows of different kinds are never ranked
 against each other. Rows without an interval are told by the alert, or do nothing."""
@@ -182,7 +187,7 @@ def _figures(standings: Sequence[Standing]) -> Iterator[str]:
     yield ""
     for each in played:
         if each.result:
-            yield f"- **{each.row}**: {words.shown(each.result.sentence)}"
+            yield from _item(f"**{each.row}**: {words.shown(each.result.sentence)}")
 
 
 def _figure(result: Result | None, name: str) -> str:
@@ -195,14 +200,14 @@ def _figure(result: Result | None, name: str) -> str:
 
 
 def _left_out(standings: Sequence[Standing]) -> Iterator[str]:
-    for name, there in _by_scenario(standings):
+    for name, there in by_scenario(standings):
         for why in dict.fromkeys(each.cannot for each in there if each.cannot):
             who = words.listed([each.row for each in there if each.cannot == why])
-            yield f"- {name} with {who}: {why}."
+            yield from _item(f"{name} with {who}: {why}.")
     for each in standings:
         if each.again:
             was = "repeat was" if each.again == 1 else "repeats were"
-            yield f"- {each.row} in {each.scenario.name}: {each.again} {was} INVALID and recorded again."
+            yield from _item(f"{each.row} in {each.scenario.name}: {each.again} {was} INVALID and recorded again.")
 
 
 def _table_head(*titles: str) -> list[str]:
@@ -211,6 +216,11 @@ def _table_head(*titles: str) -> list[str]:
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(words.shown(cell).replace('|', '&#124;') for cell in cells)} |"
+
+
+def _item(text: str) -> list[str]:
+    """Of a list."""
+    return textwrap.wrap(f"- {text}", COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _filled(text: str) -> list[str]:

@@ -58,9 +58,15 @@ SAID = {"watcher": said_by_watcher, "proxlb": said_by_proxlb}
 """By tool, what its log from one time to another says, seconds since the epoch."""
 
 
-def disagreement(recorded: Sequence[Moved], said: Sequence[Moved]) -> str:
-    """How a recording and the tool's log differ, for people; empty if they don't."""
-    if list(recorded) == list(said):
+def disagreement(recorded: Sequence[Moved], said: Sequence[Moved], sure: int) -> str:
+    """How a recording and the tool's log differ, for people; empty if they don't.
+
+    Args:
+        recorded: what the platform was asked for.
+        said: what the tool's log says, in the same order.
+        sure: how many of these the platform must have been asked for: what is said just before the end comes too late.
+    """
+    if len(recorded) >= sure and list(recorded) == list(said[: len(recorded)]):
         return ""
 
     def told(moves: Sequence[Moved]) -> str:

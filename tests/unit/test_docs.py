@@ -27,7 +27,7 @@ PAGES = sorted(
     if not any(part.startswith(".") or part in HIDDEN for part in path.relative_to(ROOT).parts)
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-README_LINES = 150
+README_LINES = 160
 COLUMNS = 120
 
 

@@ -14,7 +14,7 @@ import pytest
 from recordings import EPOCH, Scene
 from rich.console import Console
 
-from bench import league, standings
+from bench import lanes, league, standings
 from bench.league import AGAIN, INTERRUPTED, ROWS, Match, Row, measure
 from loadband.exits import Exit
 from loadband.rebalance import recording
@@ -222,6 +222,23 @@ def test_it_ends_with_a_table_and_a_page(
     (group,) = json.loads((tmp_path / "compare.json").read_text())["groups"]
     assert [row["name"] for row in group["rows"]] == ["mover", "none"]
     assert (tmp_path / "compare.html").read_text().startswith("<!doctype html>")
+    assert "\n![What each rebalancer made of hot-host](hot-host.svg)\n" in page
+    picture = (tmp_path / "hot-host.svg").read_text()
+    assert [f">{title}</text>" in picture for title in ("none: FAIL 2/2", "mover: PASS 2/2")] == [True, True]
+
+
+def test_many_hosts_share_a_colour_in_a_lane(tmp_path: Path) -> None:
+    (match,) = matches(tmp_path, "mover", repeats=1)
+    assert measured(Stage(), [match])[0]
+    found = league.standing(match)
+    assert found.result
+    repeat = found.result.repeats[0]
+    hosts = tuple(replace(repeat.picture.hosts[-1], name=f"host-{number}") for number in range(lanes.FEW + 1))
+    result = replace(found.result, repeats=(replace(repeat, picture=replace(repeat.picture, hosts=hosts)),))
+    lanes.draw("many", [replace(found, result=result)], tmp_path)
+    text = (tmp_path / "many.svg").read_text()
+    assert lanes.MANY in text
+    assert lanes.COOL[0] not in text
 
 
 def test_what_is_not_as_expected_is_said_and_is_the_exit_code(

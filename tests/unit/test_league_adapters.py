@@ -200,5 +200,13 @@ class TestProxmox:
 
 
 def test_a_disagreement_is_said_with_both_sides() -> None:
-    assert moved.disagreement([("one", "c")], [("one", "c")]) == ""
-    assert moved.disagreement([("one", "b")], []) == "recorded: one to b; the tool's log: nothing"
+    assert moved.disagreement([("one", "c")], [("one", "c")], 1) == ""
+    assert moved.disagreement([("one", "b")], [], 0) == "recorded: one to b; the tool's log: nothing"
+
+
+def test_what_a_log_says_just_before_the_end_need_not_be_recorded() -> None:
+    said = [("one", "c"), ("two", "a")]
+    assert moved.disagreement([("one", "c")], said, 1) == moved.disagreement(said, said, 1) == ""
+    assert moved.disagreement([("one", "c")], said, 2) == "recorded: one to c; the tool's log: one to c, two to a"
+    assert moved.disagreement([("two", "a")], said, 1) != ""
+    assert moved.disagreement([], said, 1) != ""
