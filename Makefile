@@ -96,8 +96,8 @@ unit: setup-dev ## run tests that burn no CPU, with a floor on coverage
 	@$(BIN)/coverage run -m pytest --numprocesses auto $(UNIT) $(PYTEST) || $(BIN)/coverage run -m pytest $(AGAIN) $(UNIT) $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(NO_SKIP),,--fail-under 0)
-UNIT := -m "not cpu and not container and not e2e and not vm"
 # The floor holds where no test is skipped (NO_SKIP): without promtool or helm, less is covered, and nothing is wrong.
+UNIT := -m "not cpu and not container and not e2e and not vm"
 
 cpu: setup-dev ## run tests on real CPUs: some minutes, on an otherwise idle machine
 	@echo "== tests on real CPUs"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import cycle
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.standings import Standing
+from loadband.rebalance.report import charts
 from loadband.rebalance.report.picture import Picture
-from loadband.rebalance.report.result import Result
+from loadband.rebalance.report.svg import drawing
 
 LANES = 2
 """Side by side."""
@@ -19,24 +21,27 @@ INCHES = 4.5, 1.5
 """Of a lane with what stands around it."""
 LEFT, RIGHT, TOP, BOTTOM, WITHIN = 0.5, 0.15, 0.3, 0.55, 0.45
 """Inches around all lanes, and between two."""
-FEW = 6
-"""Hosts up to which each has a colour of its own."""
 HOT, COOL = ("#c2500b", "#e08a3c", "#8c3a08"), ("#1f6fb2", "#2c8a3d", "#6f8fae")
-"""Of hosts that are overloaded on purpose, and of the others."""
+"""Of hosts that are overloaded on purpose, and of the others, in turn."""
 MANY = "#8a8a8a"
+"""Of all others where hosts are too many for colours of their own."""
 THRESHOLD, ALERT, MOVE = "#666666", "#b3261e", "#7a3fa0"
 
 
-def draw(scenario: str, standings: Sequence[Standing], directory: Path) -> Path:
-    """Draw each row's first repeat of a scenario, and return the picture's path.
+def draw(standings: Sequence[Standing]) -> str:
+    """Draw each row's first repeat of a scenario, and return the SVG.
 
     Args:
-        scenario: its name.
-        standings: of that scenario, in the order of the lanes; at least one that has a result.
-        directory: where the picture is written.
+        standings: of one scenario, in the order of the lanes; at least one has a result.
     """
-    mpl.rcParams.update({"svg.hashsalt": scenario, "svg.fonttype": "none", "font.family": "sans-serif"})
-    drawn = [(each.row, each.result) for each in standings if each.result]
+    drawn = [(f"{each.row}: {each.cell}", each.result.repeats[0].picture) for each in standings if each.result]
+    with drawing():
+        made = io.StringIO()
+        _lanes(drawn).savefig(made, format="svg", metadata={"Date": None})
+    return made.getvalue()
+
+
+def _lanes(drawn: Sequence[tuple[str, Picture]]) -> Figure:
     rows = -(-len(drawn) // LANES)
     width, height = LANES * INCHES[0], rows * INCHES[1] + TOP + BOTTOM - WITHIN
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -44,31 +49,28 @@ def draw(scenario: str, standings: Sequence[Standing], directory: Path) -> Path:
     box |= {"hspace": WITHIN / (INCHES[1] - WITHIN), "wspace": 0.06}
     grid = figure.subplots(rows, LANES, sharex=True, sharey=True, squeeze=False, gridspec_kw=box)
     lanes = list(grid.flat)
-    for axes, (row, result) in zip(lanes, drawn, strict=False):
-        _lane(axes, row, result)
+    for axes, (title, view) in zip(lanes, drawn, strict=False):
+        _lane(axes, title, view)
     for axes in lanes[len(drawn) :]:
         axes.set_visible(False)
     for axes in lanes[: len(drawn)][-LANES:]:
         axes.tick_params(labelbottom=True)
     for axes in grid[:, 0]:
         axes.set_ylabel("CPU, %", fontsize=8)
-    pictures = [result.repeats[0].picture for _, result in drawn]
+    pictures = [view for _, view in drawn]
     lanes[0].set_xlim(min(view.begin for view in pictures), max(view.end for view in pictures))
     figure.supxlabel(
         f"seconds since {pictures[0].zero_name}; orange: overloaded, dashed: hot, ▼: the alert fires, violet: moves",
         fontsize=8,
         y=0.08 / height,
     )
-    path = directory / f"{scenario}.svg"
-    figure.savefig(path, metadata={"Date": None})
-    return path
+    return figure
 
 
-def _lane(axes: Axes, row: str, result: Result) -> None:
-    view = result.repeats[0].picture
+def _lane(axes: Axes, title: str, view: Picture) -> None:
     for host, colour in zip(view.hosts, _colours(view), strict=True):
-        values = [None if value is None else 100 * value for value in host.line.values]
-        axes.plot(host.line.times, values, color=colour, linewidth=1.3)  # type: ignore[arg-type] # None is a gap
+        values = [math.nan if value is None else 100 * value for value in host.line.values]
+        axes.plot(host.line.times, values, color=colour, linewidth=1.3)
     axes.axhline(100 * view.hot, color=THRESHOLD, linewidth=0.8, linestyle="--")
     axes.axvline(0, color="black", linewidth=0.6, linestyle=":")
     for move in view.moves:
@@ -78,14 +80,13 @@ def _lane(axes: Axes, row: str, result: Result) -> None:
     axes.set_ylim(0, 104)
     axes.set_yticks([0, 50, 100])
     axes.tick_params(labelsize=7)
-    agreeing = sum(repeat.outcome is result.outcome for repeat in result.repeats)
-    axes.set_title(f"{row}: {result.outcome} {agreeing}/{len(result.repeats)}", loc="left", fontsize=9)
+    axes.set_title(title, loc="left", fontsize=9)
     axes.grid(visible=True, linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _colours(view: Picture) -> list[str]:
-    if len(view.hosts) > FEW:
+    if charts.is_heat(view):
         return [HOT[0] if host.hot else MANY for host in view.hosts]
-    hot, cool = iter(HOT * FEW), iter(COOL * FEW)
+    hot, cool = cycle(HOT), cycle(COOL)
     return [next(hot if host.hot else cool) for host in view.hosts]

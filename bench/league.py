@@ -371,7 +371,6 @@ def publish(found: Sequence[Standing], out: Path, command: str) -> None:
 
     Raises:
         DirectoryError: a file can't be written.
-        OSError: a picture can't be.
     """
     groups = compare.compare([each.result for each in found if each.result is not None])
     texts = {
@@ -379,10 +378,12 @@ def publish(found: Sequence[Standing], out: Path, command: str) -> None:
         "compare.json": document.text(compare.plain(groups)),
         "compare.html": compare.html(groups),
     }
+    texts |= {
+        f"{name}.svg": lanes.draw(there)
+        for name, there in standings.by_scenario(found)
+        if any(each.result for each in there)
+    }
     directory.write(out, texts)
-    for name, there in standings.by_scenario(found):
-        if any(each.result for each in there):
-            lanes.draw(name, there, out)
 
 
 # The command line
@@ -423,7 +424,7 @@ def main(arguments: Sequence[str] | None, wait: Callable[[float], bool]) -> int:
     except (DocumentError, MissingError, MonitoringError, PlatformError, RebalancerError, SessionError) as error:
         console.print(Text(str(error), "bold red"))
         return Exit.BAD_INPUT
-    except (directory.DirectoryError, recording.RecordingError, OSError) as error:
+    except (directory.DirectoryError, recording.RecordingError) as error:
         console.print(Text(str(error), "bold red"))
         return Exit.FAILED
     return _conclude(found, asked.out, console)

@@ -457,12 +457,8 @@ class Timeline:
 
     @cached_property
     def reliefs(self) -> tuple[Migration, ...]:
-        """The moves away from a host that is meant to be hot, from the overload's begin on, in order."""
-        return tuple(
-            move
-            for move in self.accepted
-            if move.source in self.plan.hot_hosts and move.accepted is not None and move.accepted >= self.overload
-        )
+        """Those of the counted moves that go away from a host that is meant to be hot."""
+        return tuple(move for move in self.counted if move.source in self.plan.hot_hosts)
 
     @cached_property
     def t0_index(self) -> int | None:
