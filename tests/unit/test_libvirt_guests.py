@@ -167,3 +167,23 @@ def test_after_a_move_only_what_is_measured_since_counts() -> None:
     one.now += 1.0
     one.go(1.5)
     assert one.corrections == before
+
+
+def test_guests_that_crowd_a_cpu_and_hide_what_they_want_are_found_out_soon() -> None:
+    """On a full CPU all get the same share of what they want, and each unit costs a little more."""
+    guests = [Burner(Pace(asked), 20_000) for asked in (0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)]
+    for one in guests:
+        one.go(3)
+        one.units_per_cpu /= 1.12
+    for one in guests[2:]:
+        one.pace.units = round(1.5 * one.pace.units)
+    late = 0
+    for step in range(60):
+        share = min(0.97 / sum(one.rate for one in guests), 1.0)
+        for one in guests:
+            one.now += 0.1
+            one.used += 0.1 * one.rate * share
+            one.pace.add(one.now, one.used, room=share == 1.0)
+        if any(abs(one.rate * share - one.pace.asked) > 0.05 * one.pace.asked for one in guests):
+            late = step
+    assert late / 10 < 4.0

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from plans import plan
@@ -25,6 +26,7 @@ from loadband.rebalance.events import (
 )
 from loadband.rebalance.platforms import MoveRefusedError, PlatformError
 from loadband.rebalance.platforms.libvirt import guests, node, platform
+from loadband.rebalance.platforms.libvirt.pace import SETTLED
 from loadband.rebalance.platforms.libvirt.platform import NOWHERE, SOMEBODY, Libvirt
 from loadband.rebalance.platforms.libvirt.remote import VOLUME, Remote
 
@@ -36,12 +38,15 @@ SECTOR = b"sector"
 class Stage:
     """A platform of two hosts that is polled while something is waited for."""
 
-    def __init__(self, *, fail_moves: int = 0, patience: float = 20.0, others: float = 0.0) -> None:
+    def __init__(
+        self, *, fail_moves: int = 0, patience: float = 20.0, others: float = 0.0, window: float = PLAN.window
+    ) -> None:
         self.library = Simulation(A, B)
         self.a, self.b = self.library.daemons.values()
         self.a.others = self.b.others = others
-        self.ground = Remote({"a": A, "b": B}, PLAN, self.library, SECTOR, "default")
-        self.platform = Libvirt(self.ground, PLAN, self.library, fail_moves=fail_moves, patience=patience)
+        plan_ = replace(PLAN, window=window)
+        self.ground = Remote({"a": A, "b": B}, plan_, self.library, SECTOR, "default")
+        self.platform = Libvirt(self.ground, plan_, self.library, fail_moves=fail_moves, patience=patience)
         self.events: list[Event] = []
 
     def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -81,8 +86,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def stage(*, fail_moves: int = 0, patience: float = 20.0, others: float = 0.0) -> Iterator[Stage]:
-    one = Stage(fail_moves=fail_moves, patience=patience, others=others)
+def stage(
+    *, fail_moves: int = 0, patience: float = 20.0, others: float = 0.0, window: float = PLAN.window
+) -> Iterator[Stage]:
+    one = Stage(fail_moves=fail_moves, patience=patience, others=others, window=window)
     try:
         one.platform.start()
         yield one
@@ -162,6 +169,19 @@ def test_a_slice_is_made_told_how_much_to_do_and_sampled() -> None:
         second = it.make("s2", 0.2)
         first, last = (int(text.split()[-1]) for text in (second.said, domain.said))
         assert first == pytest.approx(last, rel=0.1)
+
+
+def test_a_slice_on_a_host_that_has_just_become_full_is_not_told_to_work_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the window of the views, the host is not known to be full yet."""
+    monkeypatch.setattr(platform, "LATELY", 0.2)
+    with stage(window=30) as it:
+        domain = it.make(cpus=0.2)
+        it.a.others = 2.0
+        domain.burn(0.1)
+        lately = it.platform._guests["s1"].pace._lately
+        it.until(lambda: lately.rate(2 * SETTLED) is not None)
+        assert it.platform.view().hosts[0].utilization is None
+        assert len(set(domain.said.split())) == 1
 
 
 def test_a_slice_that_is_asked_for_another_amount_is_told() -> None:

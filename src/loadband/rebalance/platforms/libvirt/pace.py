@@ -14,14 +14,17 @@ MOST = 0.95
 SETTLED = 0.8
 """Seconds over which a guest must have burnt what it is asked for until it isn't pending any more."""
 STEADY = 2.0
-"""Seconds over which a settled guest is measured before it is corrected."""
+"""Seconds over which a guest is measured that is off by so little that a shorter look might be wrong about it."""
 NEAR = 0.05, 0.02
 """How far from what it is asked for a settled guest may be: as a ratio of it, and in CPUs; the larger counts."""
+FAR = 0.04, 0.003
+"""Above that, likewise, a short look is enough: guests that crowd a CPU share what there is, and so hide how much
+more they want, so that only several corrections, one after the other, find it."""
 EXACT = 0.01, 0.003
 """Within that, likewise, it isn't corrected."""
 FOUND = 0.1, 0.003
 """Within that, likewise, it is known how fast the machine is."""
-FIRST_CORRECTION, NEXT_CORRECTION = 8.0, 1.1
+FIRST_CORRECTION, NEXT_CORRECTION = 8.0, 1.2
 """By which factor the work changes at most, before that is known and after it."""
 UNITS_PER_CPU = 20_000
 """What one emulated CPU did in 10 ms. Other machines do more or less; a search has to begin somewhere."""
@@ -78,10 +81,14 @@ class Pace:
                 own: it isn't told to work more, which would be too much once there is room again.
         """
         self._lately.add(at, used)
-        rate = self._lately.rate(STEADY if self.settled else SETTLED)
+        rate = self._lately.rate(SETTLED)
         if rate is None or self.asked == 0:
             return False
         off = abs(rate - self.asked)
+        if self.settled and off <= _allowance(self.asked, FAR):
+            if (rate := self._lately.rate(STEADY)) is None:
+                return False
+            off = abs(rate - self.asked)
         self.settled = self.settled or off <= _allowance(self.asked, NEAR)
         self._found = self._found or (off <= _allowance(self.asked, FOUND) and rate <= ALL)
         if off <= _allowance(self.asked, EXACT) or (rate < self.asked and not room):
