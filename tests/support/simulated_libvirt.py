@@ -81,6 +81,9 @@ class Domain:
     def name(self) -> str:
         return self.name_
 
+    def UUIDString(self) -> str:  # noqa: N802 - likewise
+        return f"uuid-of-{self.name_}"
+
     def XMLDesc(self, flags: int = 0) -> str:  # noqa: ARG002, N802 - libvirt's own
         return self.xml
 
@@ -248,6 +251,7 @@ class Simulation:
     VIR_MIGRATE_PARAM_URI = "migrate_uri"
     VIR_MIGRATE_PARAM_DEST_XML = "destination_xml"
     VIR_DOMAIN_RUNNING = 1
+    VIR_CONNECT_LIST_DOMAINS_ACTIVE = 1
     VIR_DOMAIN_XML_MIGRATABLE = 8
     VIR_DOMAIN_JOB_STATS_COMPLETED = 1
     VIR_ERR_OPERATION_ABORTED = ABORTED
@@ -260,3 +264,9 @@ class Simulation:
         if name not in self.daemons:
             raise SimulatedError(f"Failed to connect socket of {name}")
         return self.daemons[name]
+
+    def openReadOnly(self, name: str) -> Daemon:  # noqa: N802 - libvirt's own name
+        daemon = self.open(name)
+        daemon.answer()
+        daemon.closed = False
+        return daemon

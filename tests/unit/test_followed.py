@@ -31,7 +31,7 @@ from loadband.rebalance.report.evaluation import evaluate
 from loadband.rebalance.timeline import Timeline
 from loadband.rebalance.verdict import Check, Outcome, Verdict, judge
 
-ANYBODY = Part(name="whoever moves pods", real=Real.REAL)
+ANYBODY = Part(name="whoever moves something", real=Real.REAL)
 LIMITS = {"alert_to_move": "<= 5s", "moves": "<= 2", "thrash": "== 0"}
 
 

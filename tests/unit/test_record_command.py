@@ -147,6 +147,30 @@ def test_bad_words_are_refused(words: list[str], said: str, capsys: pytest.Captu
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--platform", "libvirt"], "the platform libvirt needs --host NAME=URI, once for each host"),
+        (
+            ["--platform", "libvirt", "--host", "a=x", "--host", "a=y"],
+            "--host: each name and each URI may be given once",
+        ),
+        (["--host", "a=x"], "--host belongs to --platform libvirt, and this is kubernetes"),
+        (
+            ["--platform", "libvirt", "--namespace", "x"],
+            "--namespace belongs to --platform kubernetes, and this is libvirt",
+        ),
+    ],
+)
+def test_options_of_another_platform_are_refused(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["record", str(out), "--prometheus", "http://host", *words], lambda _: True) == Exit.BAD_INPUT
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Runs `record` on a platform that is simulated, for as long as the words say."""

@@ -26,6 +26,7 @@ from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Mov
 from loadband.rebalance.figures import measure
 from loadband.rebalance.platforms.libvirt import binding
 from loadband.rebalance.platforms.libvirt.daemons import find_daemon
+from loadband.rebalance.platforms.libvirt.follower import LOOK, Follower
 from loadband.rebalance.platforms.libvirt.guests import Seed, domain_xml
 from loadband.rebalance.platforms.libvirt.lab import Lab
 from loadband.rebalance.platforms.libvirt.platform import Libvirt
@@ -391,3 +392,32 @@ def test_a_destination_that_dies_in_the_middle_leaves_one_guest_that_burns(said:
         assert sum(burning) == pytest.approx(0.2, abs=0.05)
         assert [(one.host, one.who) for one in it.not_ready()] == [("b", "libvirtd")]
         assert it.platform.view().slices[0].host == "a"
+
+
+def test_who_only_follows_sees_the_migration(said: Said) -> None:
+    with stage() as it:
+        found: list[Event] = []
+        follower = Follower({name: one.uri for name, one in it.lab.nodes().items()}, [], binding.load())
+        follower.start()
+        try:
+            it.platform.move("s1", "b", by="test", reason="hot")
+            it.until(it.ended)
+            (moved,) = it.ended()
+
+            def seen() -> list[Move]:
+                found.extend(follower.poll())
+                return [one for one in found if isinstance(one, Move) and one.state is MoveState.DONE]
+
+            it.until(seen)
+        finally:
+            follower.close()
+        (done,) = seen()
+        apart = abs(done.at - moved.at)
+        said(
+            "a migration that is only followed",
+            f"the same, to {LOOK:g} s",
+            f"{done.source} to {done.destination}, {apart:.2f} s apart",
+        )
+        assert (done.slice.endswith("s1"), done.source, done.destination) == (True, "a", "b")
+        assert apart <= LOOK + 0.5
+        assert [one.state for one in found if isinstance(one, Move)] == [MoveState.ACCEPTED, MoveState.DONE]

@@ -136,7 +136,7 @@ class Following:
 
     def _begin(self) -> None:
         order, platform, known = self._order, self._platform, self._known
-        name = f"by {' or '.join(order.actors)}" if order.actors else "whoever moves pods"
+        name = f"by {' or '.join(order.actors)}" if order.actors else "whoever moves something"
         self._sink.begin(
             Run(
                 at=self._time.wall(),

@@ -7,7 +7,7 @@ import secrets
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -19,7 +19,7 @@ from rich.text import Text
 from loadband.commands import ArgumentParser, say
 from loadband.document import DocumentError
 from loadband.exits import Exit
-from loadband.rebalance import access, scenario_file
+from loadband.rebalance import access, scenario_file, uris
 from loadband.rebalance.access import Access
 from loadband.rebalance.check import load
 from loadband.rebalance.events import (
@@ -37,6 +37,7 @@ from loadband.rebalance.figures import NEEDS_A_RUN
 from loadband.rebalance.following import Followed, Following, Order, Sources
 from loadband.rebalance.live import line_of
 from loadband.rebalance.platforms import PlatformError
+from loadband.rebalance.platforms.libvirt import binding
 from loadband.rebalance.production import Production
 from loadband.rebalance.recording import RecordingError
 from loadband.rebalance.run import MonitoringError, RealTime
@@ -69,6 +70,10 @@ class Where:
     """Whose pods; none: everybody's."""
     nodes: str = ""
     """A label selector; empty: all."""
+    uris: Mapping[str, str] = field(default_factory=dict)
+    """By host of virtual machines, its libvirt daemon."""
+    guests: Sequence[str] = ()
+    """Patterns of the names of the guests that are followed; none: all."""
 
 
 def _kubernetes(where: Where) -> Followed:
@@ -77,7 +82,17 @@ def _kubernetes(where: Where) -> Followed:
     return Follower(connect("default"), where.namespaces, where.nodes)
 
 
-PLATFORMS: Mapping[str, Callable[[Where], Followed]] = {"kubernetes": _kubernetes}
+def _libvirt(where: Where) -> Followed:
+    from loadband.rebalance.platforms.libvirt.follower import Follower  # noqa: PLC0415 - only where it is asked for
+
+    if not where.uris:
+        raise PlatformError("the platform libvirt needs --host NAME=URI, once for each host")
+    return Follower(where.uris, where.guests, binding.load())
+
+
+PLATFORMS: Mapping[str, Callable[[Where], Followed]] = {"kubernetes": _kubernetes, "libvirt": _libvirt}
+OPTIONS = {"kubernetes": ("nodes", "namespace"), "libvirt": ("host", "guest")}
+"""By platform, the options that no other one has."""
 
 
 def record(words: Sequence[str], wait: Callable[[float], bool]) -> int:
@@ -130,15 +145,25 @@ def record_parser() -> ArgumentParser:
     parser.add_argument(
         "--platform", choices=list(PLATFORMS), default="kubernetes", help="Default: kubernetes, that of KUBECONFIG."
     )
-    parser.add_argument(
+    cluster = parser.add_argument_group("with --platform kubernetes")
+    cluster.add_argument(
         "--nodes", metavar="SELECTOR", default="", help="Label selector of the nodes that are followed; default: all."
     )
-    parser.add_argument(
+    cluster.add_argument(
         "--namespace",
         metavar="NAME",
         action="append",
         default=[],
         help="Whose pods are followed; may be given several times; default: all.",
+    )
+    virtual = parser.add_argument_group("with --platform libvirt")
+    uris.add_option(virtual, "A host, by its name in Prometheus, and its libvirt; once for each host. It is only read.")
+    virtual.add_argument(
+        "--guest",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="Whose migrations are followed, as in 'web-*'; may be given several times; default: all guests.",
     )
     access.add_options(parser, "The one that scrapes the hosts.", required=True)
     return parser
@@ -180,7 +205,11 @@ def _scenario(name: str | None) -> Scenario:
 def _record(asked: argparse.Namespace, loaded: Scenario, servers: Access, time: RealTime) -> None:
     if any(asked.out.glob("recording-*.jsonl")):
         raise SessionError(f"{asked.out} holds recordings already: give another OUT")
-    platform = PLATFORMS[asked.platform](Where(namespaces=asked.namespace, nodes=asked.nodes))
+    for name, options in OPTIONS.items():
+        if name != asked.platform and (given := [option for option in options if getattr(asked, option)]):
+            raise PlatformError(f"--{given[0]} belongs to --platform {name}, and this is {asked.platform}")
+    where = Where(namespaces=asked.namespace, nodes=asked.nodes, uris=uris.named(asked), guests=asked.guest)
+    platform = PLATFORMS[asked.platform](where)
     known = Production(servers, loaded.alert, loaded.sample, time)
     plan = replace(
         loaded.plan(),

@@ -20,7 +20,7 @@ from rich.text import Text
 from loadband.commands import ArgumentParser, say, show
 from loadband.document import DocumentError
 from loadband.exits import Exit
-from loadband.rebalance import access
+from loadband.rebalance import access, uris
 from loadband.rebalance import scenario as scenarios
 from loadband.rebalance.check import draw, load
 from loadband.rebalance.events import EndReason, Part
@@ -154,14 +154,7 @@ def run_parser() -> ArgumentParser:
         "with --platform libvirt",
         "Default: hosts are CPUs of this machine, each with a libvirt of the run's own.",
     )
-    virtual.add_argument(
-        "--host",
-        metavar="NAME=URI",
-        action="append",
-        type=_host,
-        default=[],
-        help="A host and its libvirt, as the other hosts reach it, too; once for each host.",
-    )
+    uris.add_option(virtual, "A host and its libvirt, as the other hosts reach it, too; once for each host.")
     virtual.add_argument(
         "--pool", metavar="NAME", default="default", help="Storage pool for the guests' disk; default: default."
     )
@@ -192,13 +185,6 @@ def _address(text: str) -> Listen | None:
         return Address()(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-
-
-def _host(text: str) -> tuple[str, str]:
-    name, sign, uri = text.partition("=")
-    if not (name and sign and uri):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be NAME=URI, as in host-1=qemu+ssh://host-1/system")
-    return name, uri
 
 
 def _cpus(text: str) -> float:
@@ -236,24 +222,12 @@ def _session(asked: argparse.Namespace) -> Session:
             descheduler=asked.descheduler,
             scheduler=asked.scheduler,
         ),
-        virtual=_virtual(asked),
+        virtual=Virtual(uris=uris.named(asked), pool=asked.pool),
         repeats=asked.repeats or scenario.repeats,
         seed=scenario.seed if asked.seed is None else asked.seed,
         out=asked.out or Path(f"{scenario.name}-{rebalancer}-{stamp}"),
         existing=_existing(asked),
     )
-
-
-def _virtual(asked: argparse.Namespace) -> Virtual:
-    """The hosts that are named.
-
-    Raises:
-        PlatformError: they can't be that.
-    """
-    uris = dict(asked.host)
-    if len(uris) < len(asked.host) or len(set(uris.values())) < len(uris):
-        raise PlatformError("--host: each name and each URI may be given once")
-    return Virtual(uris=uris, pool=asked.pool)
 
 
 def _existing(asked: argparse.Namespace) -> access.Access | None:

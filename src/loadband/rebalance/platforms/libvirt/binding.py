@@ -8,6 +8,9 @@ from typing import Any, Protocol, cast
 
 from loadband.rebalance.platforms import PlatformError
 
+KEEPALIVE = 5, 3
+"""A daemon is asked for a sign of life every so many seconds, and given up after so many that didn't come."""
+
 
 class Stream(Protocol):
     """A guest's console."""
@@ -66,6 +69,10 @@ class Domain(Protocol):
 
     def name(self) -> str:
         """Its name."""
+        ...
+
+    def UUIDString(self) -> str:  # noqa: N802 - libvirt's own name
+        """The same on all hosts, and for ever."""
         ...
 
     def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802 - libvirt's own name
@@ -155,6 +162,7 @@ class Library(Protocol):
     VIR_MIGRATE_LIVE: int
     VIR_MIGRATE_PEER2PEER: int
     VIR_DOMAIN_RUNNING: int
+    VIR_CONNECT_LIST_DOMAINS_ACTIVE: int
     VIR_MIGRATE_PARAM_URI: str
     VIR_MIGRATE_PARAM_DEST_XML: str
     VIR_DOMAIN_XML_MIGRATABLE: int
@@ -169,6 +177,10 @@ class Library(Protocol):
 
     def open(self, name: str) -> Connection:
         """Connect to a daemon."""
+        ...
+
+    def openReadOnly(self, name: str) -> Connection:  # noqa: N802 - libvirt's own name
+        """Connect to a daemon, only to look."""
         ...
 
 
@@ -198,6 +210,11 @@ def load() -> Library:
 def code_of(error: Exception) -> int:
     """What kind of error of libvirt's it is, one of VIR_ERR_*."""
     return int(getattr(error, "get_error_code", int)() or 0)
+
+
+def dotted(number: int) -> str:
+    """A version as people write it: 9001002 is 9.1.2."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 _LOADED: list[Library] = []

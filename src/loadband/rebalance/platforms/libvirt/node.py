@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.platforms.libvirt import guests
-from loadband.rebalance.platforms.libvirt.binding import Connection, Library, Stream, code_of
+from loadband.rebalance.platforms.libvirt.binding import Connection, Library, Stream, code_of, dotted
 from loadband.rebalance.platforms.libvirt.guests import Cost
 from loadband.rebalance.platforms.machine import Cpus
 
@@ -105,7 +105,7 @@ class Node:
             PlatformError: it doesn't answer.
         """
         try:
-            return f"libvirt {_dotted(self._connection.getLibVersion())}, QEMU {_dotted(self._connection.getVersion())}"
+            return f"libvirt {dotted(self._connection.getLibVersion())}, QEMU {dotted(self._connection.getVersion())}"
         except self._library.libvirtError as error:
             raise PlatformError(f"the libvirt daemon of {self.name} doesn't answer: {error}") from error
 
@@ -252,8 +252,3 @@ class Node:
 
     def _command(self, run: str) -> str:
         return f"virsh --connect '{self.uri}' destroy, each domain whose name begins with {guests.prefix(run)}"
-
-
-def _dotted(number: int) -> str:
-    """A version as people write it: 9001002 is 9.1.2."""
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

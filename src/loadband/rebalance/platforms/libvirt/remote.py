@@ -15,13 +15,11 @@ from loadband.rebalance.platforms import HostView, PlatformError, Target
 from loadband.rebalance.platforms.background import Background
 from loadband.rebalance.platforms.history import History
 from loadband.rebalance.platforms.libvirt import guests
-from loadband.rebalance.platforms.libvirt.binding import Connection, Library, Volume
+from loadband.rebalance.platforms.libvirt.binding import KEEPALIVE, Connection, Library, Volume
 from loadband.rebalance.platforms.libvirt.grounds import Count, Makings
 from loadband.rebalance.platforms.libvirt.node import Node, Seen
 from loadband.rebalance.platforms.machine import Cpus
 
-KEEPALIVE = 5, 3
-"""A daemon is asked for a sign of life every so many seconds, and given up after so many that didn't come."""
 VOLUME = "loadband-guest.img"
 """The disk's name in the pool."""
 _CPUS = 2
