@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 import yaml
-from chart import CHART
+from chart import CHART, Object
 from e2e.api import wait
 from e2e.cluster import Cluster
 from program import free_port
@@ -75,11 +75,7 @@ def address(cluster: Cluster) -> str:
 
 @contextmanager
 def prometheus(cluster: Cluster, folder: Path, *more: Path) -> Iterator[Prometheus]:
-    """Start it, with more files of rules, and wait until it answers."""
-    program = shutil.which(PROGRAM)
-    if program is None:
-        pytest.skip(f"{PROGRAM} is not installed")
-    listen = f"{address(cluster)}:{free_port()}"
+    """Start one that finds the cluster's pods, with more files of rules, and wait until it answers."""
     config = documented("scrape_configs")
     for job in config["scrape_configs"]:
         for discovery in job["kubernetes_sd_configs"]:
@@ -91,6 +87,17 @@ def prometheus(cluster: Cluster, folder: Path, *more: Path) -> Iterator[Promethe
         "global": shorten({"scrape_interval": "15s", "evaluation_interval": "15s"}, FASTER),
         "rule_files": ["rules/*.yaml"],
     }
+    with serving(folder, config, address(cluster)) as found:
+        yield found
+
+
+@contextmanager
+def serving(folder: Path, config: Object, host: str) -> Iterator[Prometheus]:
+    """Start one with a configuration, and wait until it answers at an address of this machine."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        pytest.skip(f"{PROGRAM} is not installed")
+    listen = f"{host}:{free_port()}"
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     command = [
         program,
