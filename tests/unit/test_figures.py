@@ -542,6 +542,14 @@ def test_a_slice_without_samples_is_not_what_was_asked_for() -> None:
     assert of(scene)["load_fidelity"].value == 0
 
 
+def test_a_stall_of_half_a_second_is_no_other_load() -> None:
+    """A slice of 0.3 of 4 CPUs is 7.5 points over half a second, and 3.75 over one; 5 are allowed."""
+    for seconds in (0.5, 1.0):
+        scene = noticed(replace(PLAN, sample_interval=0.5))
+        scene._asked += [(26.0, "b1", 0.0), (26.0 + seconds, "b1", 0.3)]
+        assert (of(scene)["load_fidelity"].value == 1) == (seconds < 1)
+
+
 def test_a_slice_may_be_off_by_the_tolerance() -> None:
     for gets, fidelity in ((0.49, 1.0), (0.51, 0.0)):
         scene = moved(noticed())

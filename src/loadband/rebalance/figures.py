@@ -285,7 +285,8 @@ DEFINITIONS: Mapping[str, Definition] = {
             "ratio",
             Better.MORE,
             "Share of the samples before the first move in which a host's slices burned what they were asked for, of "
-            "the worst host; samples within a window after a change of what is asked for don't count.",
+            "the worst host, each over a second or more; samples within a window after a change of what is asked for "
+            "don't count.",
         ),
     )
 }
@@ -338,6 +339,11 @@ _NOT_FOLLOWED: Mapping[str, str] = {
 """By figure, why a platform that was only followed has none."""
 NEEDS_A_RUN = frozenset(_NOT_FOLLOWED)
 """The figures that only a run has, which makes the load itself."""
+_LOOK = 1.0
+"""Seconds over which a load is held against what was asked for, at least: as long as a regulator's own window. A
+machine that stands still for 20 ms makes no other load."""
+_EARLY = 0.1
+"""What such a time may be shorter, as a ratio of it: samples come a little early or late."""
 _TICK = 0.01
 """CPU-seconds: the step of the kernel's counters of CPU time (USER_HZ)."""
 
@@ -973,9 +979,14 @@ class _Measure:
         first = self._first_accepted
         end = line.end if first is None else min(line.end, first)
         good = count = 0
-        for before, after in pairwise(line.span(line.begin, end)) if slices else ():
-            begin, until = line.moments[before], line.moments[after]
-            if until - begin > line.most_gap or _any_within(changes, begin - plan.window, until):
+        span = line.span(line.begin, end) if slices else range(0)
+        for after in span:
+            until = line.moments[after]
+            before = bisect_right(line.moments, until - (1 - _EARLY) * _LOOK, span.start, after) - 1
+            if before < span.start or _has_gap(line.moments[before : after + 1], line.most_gap):
+                continue
+            begin = line.moments[before]
+            if _any_within(changes, begin - plan.window, until):
                 continue
             if host not in line.busy or line.busy[host].grown(begin, until) is None:
                 continue
@@ -988,6 +999,10 @@ class _Measure:
             off = abs(math.fsum(known) / (until - begin) - min(asked, cpus))
             good += len(known) == len(got) and off <= plan.tolerance * cpus
         return good, count
+
+
+def _has_gap(moments: Sequence[float], most: float) -> bool:
+    return any(after - before > most for before, after in pairwise(moments))
 
 
 def _is_firing(episode: Episode, at: float) -> bool:
