@@ -76,16 +76,20 @@ def test_a_pod_deleted_by_hand_spoils_the_run(cluster: Cluster, namespace: str, 
     assert f"{SOMEBODY_DELETED} moved {slices[0]['metadata']['labels'][SLICE_LABEL]}" in run.verdict
 
 
-def test_ctrl_c_leaves_nothing(cluster: Cluster, namespace: str, tmp_path: Path, said: Said) -> None:
+@pytest.mark.parametrize(
+    "phase",
+    [phase if phase is PhaseName.OVERLOAD else pytest.param(phase, marks=pytest.mark.slow) for phase in PhaseName],
+)
+def test_ctrl_c_leaves_nothing(cluster: Cluster, namespace: str, tmp_path: Path, said: Said, phase: PhaseName) -> None:
     before, out = dump(cluster, namespace), tmp_path / "out"
     with started(command(namespace, out, HOT_NODE, "--rebalancer", "mover")) as process:
-        wait_for(PhaseName.OVERLOAD, out)
+        wait_for(phase, out)
         there = len(dump(cluster, namespace)[1]) - len(before[1])
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         run = finished(process, out)
         took = time.monotonic() - began
-    said("Ctrl-C in the overload", "INVALID, nothing left", f"exit {run.code} after {took:.1f} s, {there} objects gone")
+    said(f"Ctrl-C in the {phase}", "INVALID, nothing left", f"exit {run.code} after {took:.1f} s, {there} objects gone")
     assert there > 0
     assert run.code == Exit.INVALID
     assert dump(cluster, namespace) == before
