@@ -8,7 +8,7 @@ has moved, too.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from loadband.rebalance.events import Event, Move, MoveState
@@ -105,7 +105,7 @@ class Whereabouts:
             return []
         guest.coming = None
         why = f"the migration to {look.host} was given up"
-        return [self._told(move, look.at, MoveState.FAILED, why)]
+        return [replace(move, at=look.at, state=MoveState.FAILED, reason=why)]
 
     def _comes(self, look: Look, guest: _Guest) -> Move:
         """A guest that runs elsewhere is being received here."""
@@ -116,13 +116,13 @@ class Whereabouts:
         found: list[Event] = []
         move = guest.coming
         if move is not None and move.destination != look.host:
-            found.append(self._told(move, look.at, MoveState.FAILED, f"it runs on {look.host} instead"))
+            found.append(replace(move, at=look.at, state=MoveState.FAILED, reason=f"it runs on {look.host} instead"))
             move = None
         seen = move is not None or guest.left is not None
         if move is None:
             move = self._begun(look, guest, look.at if guest.left is None else guest.left)
             found.append(move)
-        found.append(self._told(move, look.at, MoveState.DONE, seconds=look.at - move.at if seen else None))
+        found.append(replace(move, at=look.at, state=MoveState.DONE, seconds=look.at - move.at if seen else None))
         guest.host, guest.since, guest.left, guest.coming = look.host, look.at, None, None
         return found
 
@@ -136,19 +136,6 @@ class Whereabouts:
             source=guest.host,
             destination=look.host,
             by=SOMEBODY,
-        )
-
-    def _told(self, move: Move, at: float, state: MoveState, reason: str = "", seconds: float | None = None) -> Move:
-        return Move(
-            at=at,
-            move=move.move,
-            state=state,
-            slice=move.slice,
-            source=move.source,
-            destination=move.destination,
-            by=move.by,
-            reason=reason,
-            seconds=seconds,
         )
 
     def _named(self, name: str, uuid: str) -> str:
