@@ -24,11 +24,13 @@ import pytest
 from chart import Object
 from e2e.api import kubectl, pause, wait
 from e2e.cluster import Cluster
-from e2e.pods import HARMLESS
+from e2e.pods import HARMLESS, Pod
 from e2e.prometheus import serving
+from e2e.runs import Run
 from e2e.said import Said
+from program import cpu_seconds
 
-from loadband.rebalance.events import Disturbance, Move, MoveState, Recording, Sample
+from loadband.rebalance.events import Disturbance, MoveState, Sample
 from loadband.rebalance.recording import read
 
 NODES, PODS, DEPLOYMENTS = 1000, 5000, 50
@@ -54,18 +56,18 @@ def test_a_thousand_nodes_are_followed(cluster: Cluster, namespace: str, tmp_pat
         with subprocess.Popen(command) as process:
             try:
                 wait(lambda: b'"subject":"host"' in (out / "recording-1.jsonl").read_bytes(), 120, "the first sample")
-                began, start = pause(0), used(process.pid)
+                began, start = pause(0), cpu_seconds(process.pid)
                 evicted = evict(cluster, namespace, SECONDS)
-                ended, spent = pause(SCRAPE), used(process.pid) - start
+                ended, spent = pause(SCRAPE), cpu_seconds(process.pid) - start
                 memory = psutil.Process(process.pid).memory_info().rss / (1 << 20)
                 process.send_signal(signal.SIGINT)
                 assert process.wait(60) == 0
             finally:
                 process.kill()
-        recording = read(out / "recording-1.jsonl")
-        done = {move.move for move in moves(recording, MoveState.DONE)}
-        hosts = {event.name for event in recording.events if isinstance(event, Sample)}
-        wrong = [event.detail for event in recording.events if isinstance(event, Disturbance)]
+        run = Run(process.returncode, "", read(out / "recording-1.jsonl"))
+        done = {move.move for move in run.moves(MoveState.DONE)}
+        hosts = {event.name for event in run.recording.events if isinstance(event, Sample)}
+        wrong = [event.detail for event in run.recording.events if isinstance(event, Disturbance)]
         share = spent / (ended - began)
         said(
             f"{NODES} nodes, {PODS} pods, {evicted} evicted",
@@ -75,42 +77,26 @@ def test_a_thousand_nodes_are_followed(cluster: Cluster, namespace: str, tmp_pat
         )
     assert len(hosts) == NODES
     assert len(done) == evicted > 0
-    assert {move.source for move in moves(recording, MoveState.ACCEPTED)} <= hosts
+    assert {move.source for move in run.moves(MoveState.ACCEPTED)} <= hosts
     assert not wrong
     assert share < CPUS
     assert memory < MEBIBYTES
 
 
-def moves(recording: Recording, state: MoveState) -> list[Move]:
-    return [event for event in recording.events if isinstance(event, Move) and event.state is state]
-
-
-def used(pid: int) -> float:
-    """CPU-seconds of a process."""
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
-
-
-def running(cluster: Cluster, namespace: str) -> list[Object]:
+def running(cluster: Cluster, namespace: str) -> list[Pod]:
     """The pods that are ready, and are to stay."""
-    found = cluster.api.items(f"/api/v1/namespaces/{namespace}/pods")
-    ready = {"type": "Ready", "status": "True"}.items()
-    return [
-        pod
-        for pod in found
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(ready <= one.items() for one in pod["status"].get("conditions", []))
-    ]
+    found = [Pod(each, cluster.api) for each in cluster.api.items(f"/api/v1/namespaces/{namespace}/pods")]
+    return [pod for pod in found if pod.ready and not pod.leaving]
 
 
 def evict(cluster: Cluster, namespace: str, seconds: float) -> int:
     """Evict pods for some time, one after the other, and wait until all were replaced; gives their number."""
-    names = [pod["metadata"]["name"] for pod in running(cluster, namespace)]
+    pods = running(cluster, namespace)
     began, count = time.monotonic(), 0
     while time.monotonic() < began + seconds:
-        name = names[count]
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
-        cluster.api.text(f"/api/v1/namespaces/{namespace}/pods/{name}/eviction", "POST", body)
+        pod = pods[count]
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod.name, "namespace": namespace}}
+        cluster.api.text(f"{pod.path}/eviction", "POST", body)
         count += 1
         time.sleep(max(0.0, began + count / EVICTIONS_PER_SECOND - time.monotonic()))
     wait(lambda: len(running(cluster, namespace)) == PODS, 60, "the last successor")

@@ -140,11 +140,13 @@ def regulator(machine: Machine, scope: str, *properties: str, command: str = "",
         machine.run(f"systemctl stop {UNIT}")
 
 
+def capacity_of(machine: Machine, scope: str = "container") -> float:
+    """What the regulator takes for its scope's CPUs."""
+    return machine.exported(f'loadband_capacity_cpus{{scope="{scope}"}}')
+
+
 def wait_for_capacity(machine: Machine, capacity: float) -> None:
-    series = 'loadband_capacity_cpus{scope="container"}'
-    wait_until(
-        slowly(lambda: machine.exported(series) == pytest.approx(capacity), 1), 30, f"a capacity of {capacity:g}"
-    )
+    wait_until(slowly(lambda: capacity_of(machine) == pytest.approx(capacity), 1), 30, f"a capacity of {capacity:g}")
 
 
 def watched(machine: Machine, group: str, seconds: int = SECONDS) -> Seen:
@@ -157,7 +159,7 @@ def watched(machine: Machine, group: str, seconds: int = SECONDS) -> Seen:
 def test_a_quota_is_what_the_band_is_of(machine: Machine, said: Said, quota: float) -> None:
     with regulator(machine, "container", f"CPUQuota={100 * quota:g}%") as group:
         machine.wait_holding()
-        capacity = machine.exported('loadband_capacity_cpus{scope="container"}')
+        capacity = capacity_of(machine)
         seen = watched(machine, group)
     used, exported = seen.used / quota, seen.exported("container")
     said(
@@ -178,7 +180,7 @@ def test_the_nearest_limit_of_nested_slices_counts_with_all_that_is_in_it(machin
     try:
         with regulator(machine, "container", "Slice=outer-inner.slice", "CPUQuota=150%") as group:
             machine.wait_holding()
-            own, capacity = group, machine.exported('loadband_capacity_cpus{scope="container"}')
+            own, capacity = group, capacity_of(machine)
             seen = watched(machine, "/outer.slice")
     finally:
         machine.run("systemctl stop beside outer.slice")
@@ -221,7 +223,7 @@ def test_a_quota_that_changes_is_followed_and_so_is_none(machine: Machine, said:
 def test_allowed_cpus_are_the_scope_cpuset(machine: Machine, said: Said) -> None:
     with regulator(machine, "cpuset", "AllowedCPUs=0") as group:
         machine.wait_holding()
-        capacity = machine.exported('loadband_capacity_cpus{scope="cpuset"}')
+        capacity = capacity_of(machine, "cpuset")
         assert machine.out(f"cat /sys/fs/cgroup{group}/cpuset.cpus.effective") == "0"
         seen = watched(machine, group)
     exported = seen.exported("cpuset")

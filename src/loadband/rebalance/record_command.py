@@ -37,7 +37,7 @@ from loadband.rebalance.figures import NEEDS_A_RUN
 from loadband.rebalance.following import Followed, Following, Order, Sources
 from loadband.rebalance.live import line_of
 from loadband.rebalance.platforms import PlatformError
-from loadband.rebalance.platforms.libvirt import binding
+from loadband.rebalance.platforms.libvirt import binding, follower
 from loadband.rebalance.production import Production
 from loadband.rebalance.recording import RecordingError
 from loadband.rebalance.run import MonitoringError, RealTime
@@ -83,11 +83,9 @@ def _kubernetes(where: Where) -> Followed:
 
 
 def _libvirt(where: Where) -> Followed:
-    from loadband.rebalance.platforms.libvirt.follower import Follower  # noqa: PLC0415 - only where it is asked for
-
     if not where.uris:
         raise PlatformError("the platform libvirt needs --host NAME=URI, once for each host")
-    return Follower(where.uris, where.guests, binding.load())
+    return follower.Follower(where.uris, where.guests, binding.load())
 
 
 PLATFORMS: Mapping[str, Callable[[Where], Followed]] = {"kubernetes": _kubernetes, "libvirt": _libvirt}

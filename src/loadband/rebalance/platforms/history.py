@@ -48,7 +48,7 @@ class History:
         rate = self.rate()
         return rate is not None and abs(rate - asked) <= max(NEAR[0] * asked, NEAR[1])
 
-    def utilization(self, cpus: float) -> float | None:
-        """Of a host with so many CPUs whose busy CPU-seconds these are, over the window, 0..1; None until known."""
-        rate = self.rate()
+    def utilization(self, cpus: float, window: float | None = None) -> float | None:
+        """Of a host with so many CPUs whose busy CPU-seconds these are, 0..1; window and None are those of `rate`."""
+        rate = self.rate(window)
         return None if rate is None else min(max(rate / cpus, 0.0), 1.0)

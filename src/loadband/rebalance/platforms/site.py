@@ -102,13 +102,13 @@ class Site:
         now = time.time()
         return [Host(at=now, name=name, cpus=len(cpus)) for name, cpus in self.cpus.items()]
 
-    def views(self) -> tuple[HostView, ...]:
-        """What a rebalancer may know of the hosts."""
+    def views(self, window: float | None = None) -> tuple[HostView, ...]:
+        """What a rebalancer may know of the hosts, or the same over a shorter window, seconds."""
         return tuple(
             HostView(
                 name,
                 len(cpus),
-                self._histories[name].utilization(len(cpus)),
+                self._histories[name].utilization(len(cpus), window),
                 self._latest.busy[name] if self._latest else None,
             )
             for name, cpus in self.cpus.items()

@@ -69,8 +69,8 @@ class Ground(Protocol):
         """See `Platform`."""
         ...
 
-    def views(self) -> tuple[HostView, ...]:
-        """What a rebalancer may know of the hosts."""
+    def views(self, window: float | None = None) -> tuple[HostView, ...]:
+        """What a rebalancer may know of the hosts, or the same over a shorter window, seconds."""
         ...
 
     def makings(self, domain: str) -> Makings:

@@ -111,9 +111,9 @@ class Lab:
         """See `Ground`."""
         self._site.watch(programs)
 
-    def views(self) -> tuple[HostView, ...]:
+    def views(self, window: float | None = None) -> tuple[HostView, ...]:
         """See `Ground`."""
-        return self._site.views()
+        return self._site.views(window)
 
     def makings(self, domain: str) -> Makings:
         """See `Ground`."""

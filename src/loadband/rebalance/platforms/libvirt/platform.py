@@ -24,7 +24,6 @@ from loadband.rebalance.events import (
     Trouble,
 )
 from loadband.rebalance.platforms import MoveRefusedError, PlatformError, SliceView, Target, View
-from loadband.rebalance.platforms.history import History
 from loadband.rebalance.platforms.libvirt import guests
 from loadband.rebalance.platforms.libvirt.binding import Library, code_of
 from loadband.rebalance.platforms.libvirt.grounds import Ground
@@ -128,9 +127,6 @@ class Libvirt:
         """What was begun beside guests' comings and moves; a failure of it is the platform's."""
         self._moves = 0
         self._next_sample = 0.0
-        self._busy: dict[str, History] = {}
-        """By host, how busy it was lately."""
-        self._cpus: dict[str, float] = {}
         self._versions = ""
         self._silent: set[str] = set()
         """The hosts that were reported as not answering."""
@@ -155,8 +151,6 @@ class Libvirt:
         """See `Platform`."""
         self._events += self._ground.start()
         self._nodes = self._ground.nodes()
-        self._cpus = {host.name: host.cpus for host in self._ground.hosts()}
-        self._busy = {name: History(LATELY) for name in self._nodes}
         self._versions = ", ".join(sorted({node.version() for node in self._nodes.values()}))
         for node in self._nodes.values():
             node.watch()
@@ -365,8 +359,8 @@ class Libvirt:
         self._events += self._ground.check()
         self._look_for_silence(now)
         self._own_work()
-        # Not over the window of the views, which would still take a host for empty that has just become full.
-        room = {name: (one.utilization(self._cpus[name]) or 0.0) < FULL for name, one in self._busy.items()}
+        # Not over the window of the plan, which would still take a host for empty that has just become full.
+        room = {host.name: (host.utilization or 0.0) < FULL for host in self._ground.views(LATELY)}
         for one in list(self._guests.values()):
             if one.coming is not None:
                 self._come(one)
@@ -480,11 +474,7 @@ class Libvirt:
                 raise PlatformError(f"a slice can't be ended: {error}") from error
 
     def _sample(self) -> None:
-        found = self._ground.sample()
-        self._events += found
-        for event in found:
-            if isinstance(event, Sample) and event.subject is Subject.HOST:
-                self._busy[event.name].add(event.at, event.cpu_seconds)
+        self._events += self._ground.sample()
         for one in self._guests.values():
             count = self._ground.count(one.host, one.domain) if one.up else None
             if count is None or one.born is None or count.at <= one.sampled:

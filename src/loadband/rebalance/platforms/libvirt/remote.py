@@ -132,9 +132,12 @@ class Remote:
     def watch(self, programs: Mapping[str, int]) -> None:
         """See `Ground`: they don't run on the hosts."""
 
-    def views(self) -> tuple[HostView, ...]:
+    def views(self, window: float | None = None) -> tuple[HostView, ...]:
         """See `Ground`."""
-        return tuple(HostView(name, cpus, self._histories[name].utilization(cpus)) for name, cpus in self._cpus.items())
+        histories = self._histories
+        return tuple(
+            HostView(name, cpus, histories[name].utilization(cpus, window)) for name, cpus in self._cpus.items()
+        )
 
     def makings(self, domain: str) -> Makings:
         """See `Ground`."""
