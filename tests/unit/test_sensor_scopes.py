@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_a_quota_limits_the_reach_on_the_host_but_not_the_capacity() -> None:
 def test_reach_is_the_least_of_cpuset_quota_and_cpus(file: str, text: str, reach: float, tmp_path: Path) -> None:
     root = copy("v2-pod", tmp_path)
     (root / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
-    sensor = open_sensor(Scope.HOST, None, root)
+    sensor = open_sensor(Scope.HOST, None, root, limits_every=0.0)
     (root / "sys/fs/cgroup" / file).write_text(text)
     assert sensor.sample().reach == pytest.approx(reach)
 
@@ -242,7 +243,7 @@ def test_an_empty_or_garbled_or_cut_off_file_is_named(
     scope: Scope, tree: str, file: str, text: str, tmp_path: Path
 ) -> None:
     root = copy(tree, tmp_path)
-    sensor = open_sensor(scope, None, root)
+    sensor = open_sensor(scope, None, root, limits_every=0.0)
     (root / file).write_text(text)
     with pytest.raises(UnreadableError, match=str(root / file)):
         sensor.sample()
@@ -253,7 +254,7 @@ def test_an_empty_or_garbled_or_cut_off_file_is_named(
 @pytest.mark.parametrize(("scope", "tree", "file"), READ)
 def test_no_cut_of_a_file_gives_another_sample(scope: Scope, tree: str, file: str, tmp_path: Path) -> None:
     root = copy(tree, tmp_path)
-    sensor = open_sensor(scope, None, root)
+    sensor = open_sensor(scope, None, root, limits_every=0.0)
     whole = (root / file).read_bytes()
     before = sensor.sample()
     for length in range(0, len(whole), max(1, len(whole) // 200)):
@@ -270,7 +271,7 @@ def test_a_missing_file_is_named_unless_a_controller_may_lack_it(
     scope: Scope, tree: str, file: str, tmp_path: Path
 ) -> None:
     root = copy(tree, tmp_path)
-    sensor = open_sensor(scope, None, root)
+    sensor = open_sensor(scope, None, root, limits_every=0.0)
     (root / file).unlink()
     if Path(file).name in MAY_BE_MISSING:
         assert sensor.sample().reach > 0
@@ -339,7 +340,7 @@ def test_a_move_to_another_control_group_is_followed(
     scope: Scope, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = copy("v1-nested", tmp_path)
-    sensor = open_sensor(scope, None, root)
+    sensor = open_sensor(scope, None, root, limits_every=0.0)
     before = sensor.sample()
     pods = root / "sys/fs/cgroup/cpu,cpuacct/pods"
     shutil.copytree(pods / "ab12", pods / "other")
@@ -355,9 +356,42 @@ def test_a_move_to_another_control_group_is_followed(
     ]
 
 
-def test_a_move_out_of_sight_is_a_reason_until_it_is_undone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scope", [Scope.HOST, Scope.CPUSET])
+def test_limits_are_looked_at_once_in_half_a_second(
+    scope: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    root = copy("v2-pod", tmp_path)
+    sensor = open_sensor(scope, None, root)
+    (root / "sys/fs/cgroup/cpu.max").write_text("20000 100000\n")
+    reaches = []
+    for _ in range(10):
+        now += 0.1
+        reaches.append(sensor.sample().reach)
+    assert reaches == pytest.approx([0.5] * 4 + [0.2] * 6)
+
+
+def test_a_limit_that_cannot_be_read_is_tried_again_in_every_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     root = copy("v2-pod", tmp_path)
     sensor = open_sensor(Scope.HOST, None, root)
+    (root / "sys/fs/cgroup/cpu.max").write_text("garbage\n")
+    now += 0.5
+    for _ in range(2):
+        with pytest.raises(UnreadableError, match=r"cpu\.max"):
+            sensor.sample()
+        now += 0.01
+    (root / "sys/fs/cgroup/cpu.max").write_text("20000 100000\n")
+    assert sensor.sample().reach == pytest.approx(0.2)
+
+
+def test_a_move_out_of_sight_is_a_reason_until_it_is_undone(tmp_path: Path) -> None:
+    root = copy("v2-pod", tmp_path)
+    sensor = open_sensor(Scope.HOST, None, root, limits_every=0.0)
     (root / "proc/self/cgroup").write_text("0::/../other\n")
     for _ in range(2):
         with pytest.raises(UnreadableError, match="a control group that can't be seen from here"):

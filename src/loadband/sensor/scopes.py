@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +21,19 @@ from loadband.sensor.reading import FROZEN_AFTER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from loadband.quantities import Throttling
     from loadband.sensor.cgroups import Limit
     from loadband.sensor.procstat import CpuTimes
 
 
 log = logging.getLogger(__name__)
+
+LIMITS_EVERY = 0.5
+"""Seconds between two looks at the limits of this process in the scopes host and cpuset. A look costs as much as all
+the rest of a sample, and limits rarely change."""
+
+_EARLY = 0.1
+"""The part of LIMITS_EVERY by which a look may come early, so that jitter doesn't put it off by a whole interval."""
 
 _STEP = 0.002
 """Seconds between two looks for a movement of the counters."""
@@ -34,19 +43,44 @@ class SensorError(Exception):
     """The scope can't be measured here; the message is one sentence for people."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What the control groups of this process allow."""
+
+    at: float
+    """When that was looked at, monotonic seconds."""
+    limit: Limit | None
+    """The tightest quota."""
+    cpuset: frozenset[int] | None
+    """The CPUs that the cpuset allows; None if no cpuset is visible."""
+    throttling: Throttling | None
+    """What has been done to the group that has the quota."""
+
+
 class Sensor(ABC):
     """Looks at the CPUs of a scope.
 
-    Everything is read for each sample, so hotplug, changes of a quota or a cpuset, and a move of this process to other
-    control groups show in the next one.
+    Counters are read for each sample, so hotplug shows in the next one. Changes of a quota or a cpuset, and a move of
+    this process to other control groups, show in the next sample of the scope container, whose capacity they are, and
+    within LIMITS_EVERY in the others.
+
+    Args:
+        max_effort: the most that may be burnt, CPUs, > 0; None: no limit.
+        root: the directory that holds `proc` and `sys`.
+        limits_every: seconds for which what is known of the limits is good enough.
 
     Raises:
         UnreadableError: if a file that says where the control groups are can't be read or understood.
     """
 
-    def __init__(self, max_effort: float | None, root: Path) -> None:
+    _exact = False
+    """Whether limits must be as new as the sample."""
+
+    def __init__(self, max_effort: float | None, root: Path, limits_every: float) -> None:
         self._max_effort = inf if max_effort is None else max_effort
         self._root = root
+        self._patience = 0.0 if self._exact else limits_every * (1 - _EARLY)
+        self._limits: _Limits | None = None
         self._proc = root / "proc"
         self._stat = str(root / "proc/stat")
         self._online = str(root / "sys/devices/system/cpu/online")
@@ -62,14 +96,21 @@ class Sensor(ABC):
             UnreadableError: if a file can't be read or understood, or if this process was moved to control groups that
                 can't be seen: what they allow isn't known.
         """
+        now = time.monotonic()
+        if self._limits is None or now - self._limits.at >= self._patience:
+            self._limits = self._look_at_limits(now)
+        return self._sample(self._limits)
+
+    def _look_at_limits(self, now: float) -> _Limits:
         groups = look_if_there(self._groups_file, str)
         if groups != self._groups:
             self._follow(groups)
-        return self._sample()
+        limit = self._cgroups.limit()
+        return _Limits(now, limit, self._cgroups.cpus(), self._cgroups.throttling(limit))
 
     @abstractmethod
-    def _sample(self) -> Sample:
-        """See `sample`; the control groups are those of this process."""
+    def _sample(self, limits: _Limits) -> Sample:
+        """See `sample`."""
 
     def _find(self) -> Cgroups:
         """The control groups of this process."""
@@ -116,14 +157,13 @@ class Sensor(ABC):
         """
         return [] if self._cgroups.cpu else ["no control group is visible: a CPU quota, if there is one, is not seen"]
 
-    def _reach(self, limit: Limit | None, online: frozenset[int]) -> float:
+    def _reach(self, limits: _Limits, online: frozenset[int]) -> float:
         """The most CPUs that this process can burn."""
-        cpuset = self._cgroups.cpus()
         return min(
             len(os.sched_getaffinity(0)),
             len(online),
-            inf if cpuset is None else len(cpuset),
-            inf if limit is None else limit.cpus,
+            inf if limits.cpuset is None else len(limits.cpuset),
+            inf if limits.limit is None else limits.limit.cpus,
             self._max_effort,
         )
 
@@ -134,22 +174,21 @@ class _ProcStatSensor(Sensor):
     Idle time is exact there, truncated to a tick; busy time is only sampled at the kernel's tick.
     """
 
-    def _sample(self) -> Sample:
-        limit = self._cgroups.limit()
+    def _sample(self, limits: _Limits) -> Sample:
         stat = look(self._stat, self._parse)
         cpus, times, quantum = stat.value
         return Sample(
             at=stat.at,
             cpus=cpus,
             capacity=len(cpus),
-            reach=self._reach(limit, cpus),
+            reach=self._reach(limits, cpus),
             own=stat.own,
             quantum=quantum,
             ticks=times.total,
             idle=times.idle,
             iowait=times.iowait,
             steal=times.steal,
-            throttling=self._cgroups.throttling(limit),
+            throttling=limits.throttling,
             source=stat.path,
         )
 
@@ -215,6 +254,8 @@ class _Container(Sensor):
     The usage of other processes, and of other threads of this one, shows up to a tick late on each CPU they run on.
     """
 
+    _exact = True  # which group's usage is read depends on its limit, and so does what it is compared with
+
     def _find(self) -> Cgroups:
         found = super()._find()
         if found.accounting and found.accounting.is_root():
@@ -241,10 +282,10 @@ class _Container(Sensor):
 
         return is_in
 
-    def _sample(self) -> Sample:
-        limit = self._cgroups.limit()
+    def _sample(self, limits: _Limits) -> Sample:
+        limit = limits.limit
         online = look(self._online, parse_cpu_list).value
-        reach = self._reach(limit, online)
+        reach = self._reach(limits, online)
         usage = self._cgroups.usage(limit)
         return Sample(
             at=usage.at,
@@ -255,7 +296,7 @@ class _Container(Sensor):
             quantum=TICK,
             ticks=usage.value,
             busy=usage.value,
-            throttling=self._cgroups.throttling(limit),
+            throttling=limits.throttling,
             quota=limit.quota if limit else 0.0,
             source=usage.path,
         )
@@ -268,13 +309,16 @@ _SENSORS: dict[Scope, type[_Host | _Cpuset | _Container]] = {
 }
 
 
-def open_sensor(scope: Scope, max_effort: float | None, root: Path = Path("/")) -> Sensor:
+def open_sensor(
+    scope: Scope, max_effort: float | None, root: Path = Path("/"), limits_every: float = LIMITS_EVERY
+) -> Sensor:
     """Make the sensor of a scope, and check that it works.
 
     Args:
         scope: whose CPUs to look at.
         max_effort: LOADBAND_MAX_EFFORT, the most that may be burnt, CPUs, > 0; None: no limit.
         root: the directory that holds `proc` and `sys`.
+        limits_every: seconds between two looks at the limits of this process, where the scope allows that; >= 0.
 
     Raises:
         SensorError: if the scope can't be measured here.
@@ -282,7 +326,7 @@ def open_sensor(scope: Scope, max_effort: float | None, root: Path = Path("/")) 
     if sys.platform != "linux":
         raise SensorError(f"CPU use is measured through Linux's /proc and control groups; this is {sys.platform}")
     try:
-        sensor = _SENSORS[scope](max_effort, root)
+        sensor = _SENSORS[scope](max_effort, root, limits_every)
         sensor.sample()
     except UnreadableError as error:
         raise SensorError(str(error)) from error
