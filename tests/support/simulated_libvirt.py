@@ -105,8 +105,15 @@ class Domain:
         there = daemon.library.daemons.get(dconnuri)
         if there is None:
             raise SimulatedError(f"Failed to connect to {dconnuri}")
+        for passed in daemon.listeners.values():
+            for number in (1, 2, 3):
+                passed(daemon, self, number, None)
         del daemon.domains[self.name_]
         there.domains[self.name_] = Domain(self.name_, params["destination_xml"], there)
+        return 0
+
+    def migrateStartPostCopy(self, flags: int = 0) -> int:  # noqa: ARG002, N802 - likewise
+        self.daemon.switched.append(self.name_)
         return 0
 
     def jobStats(self, flags: int = 0) -> Mapping[str, object]:  # noqa: ARG002, N802 - likewise
@@ -162,6 +169,10 @@ class Daemon:
         """What happens in the middle of a migration: may wait, and may say what it fails with."""
         self.aborted = threading.Event()
         self.flags: list[int] = []
+        self.listeners: dict[int, Callable[[Any, Any, int, object], None]] = {}
+        """What is to be told of each pass over a guest's memory."""
+        self.switched: list[str] = []
+        """The guests that were to run at the destination before all of their memory was there."""
         self.others = 0.0
         """CPUs that others burn."""
         self.began = time.monotonic()
@@ -209,6 +220,14 @@ class Daemon:
         self.answer()
         return self.capabilities
 
+    def domainEventRegisterAny(self, dom: Any, eventID: int, cb: Any, opaque: object) -> int:  # noqa: ARG002, N802, N803 - likewise
+        self.listeners[len(self.listeners)] = cb
+        return len(self.listeners) - 1
+
+    def domainEventDeregisterAny(self, callbackID: int) -> int:  # noqa: N802, N803 - likewise
+        del self.listeners[callbackID]
+        return 0
+
     def setKeepAlive(self, interval: int, count: int) -> int:  # noqa: N802 - likewise
         self.alive = interval, count
         return 0
@@ -248,6 +267,9 @@ class Simulation:
     libvirtError = SimulatedError  # noqa: N815 - libvirt's own name
     VIR_MIGRATE_LIVE = 1
     VIR_MIGRATE_PEER2PEER = 2
+    VIR_MIGRATE_AUTO_CONVERGE = 8192
+    VIR_MIGRATE_POSTCOPY = 32768
+    VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION = 18
     VIR_MIGRATE_PARAM_URI = "migrate_uri"
     VIR_MIGRATE_PARAM_DEST_XML = "destination_xml"
     VIR_DOMAIN_RUNNING = 1

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from plans import plan
@@ -26,6 +27,7 @@ from loadband.rebalance.events import (
 )
 from loadband.rebalance.platforms import MoveRefusedError, PlatformError
 from loadband.rebalance.platforms.libvirt import guests, node, platform
+from loadband.rebalance.platforms.libvirt.node import Migration
 from loadband.rebalance.platforms.libvirt.pace import SETTLED
 from loadband.rebalance.platforms.libvirt.platform import NOWHERE, SOMEBODY, Libvirt
 from loadband.rebalance.platforms.libvirt.remote import VOLUME, Remote
@@ -39,14 +41,20 @@ class Stage:
     """A platform of two hosts that is polled while something is waited for."""
 
     def __init__(
-        self, *, fail_moves: int = 0, patience: float = 20.0, others: float = 0.0, window: float = PLAN.window
+        self,
+        *,
+        fail_moves: int = 0,
+        patience: float = 20.0,
+        others: float = 0.0,
+        window: float = PLAN.window,
+        how: Migration = Migration.PRE_COPY,
     ) -> None:
         self.library = Simulation(A, B)
         self.a, self.b = self.library.daemons.values()
         self.a.others = self.b.others = others
         plan_ = replace(PLAN, window=window)
         self.ground = Remote({"a": A, "b": B}, plan_, self.library, SECTOR, "default")
-        self.platform = Libvirt(self.ground, plan_, self.library, fail_moves=fail_moves, patience=patience)
+        self.platform = Libvirt(self.ground, plan_, self.library, fail_moves=fail_moves, patience=patience, how=how)
         self.events: list[Event] = []
 
     def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -86,10 +94,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def stage(
-    *, fail_moves: int = 0, patience: float = 20.0, others: float = 0.0, window: float = PLAN.window
-) -> Iterator[Stage]:
-    one = Stage(fail_moves=fail_moves, patience=patience, others=others, window=window)
+def stage(**differences: Any) -> Iterator[Stage]:
+    one = Stage(**differences)
     try:
         one.platform.start()
         yield one
@@ -242,6 +248,7 @@ def test_a_move_is_a_live_migration_with_the_cost_that_libvirt_states() -> None:
         assert it.a.domains == {}
         (there,) = it.platform.view().slices
         assert there.host == "b"
+        assert it.platform.describe().settings["migration"] == "pre-copy"
         arrived = it.there(it.b)
         assert arrived
         it.until(lambda: arrived.said)
@@ -249,6 +256,25 @@ def test_a_move_is_a_live_migration_with_the_cost_that_libvirt_states() -> None:
         it.until(lambda: [one.host for one in slices(it)].count("b") > 3)
         used = [one.cpu_seconds for one in slices(it)]
         assert used == sorted(used), "the counter goes on"
+
+
+@pytest.mark.parametrize(
+    ("how", "flag", "switched"),
+    [
+        (Migration.AUTO_CONVERGE, Simulation.VIR_MIGRATE_AUTO_CONVERGE, 0),
+        (Migration.POST_COPY, Simulation.VIR_MIGRATE_POSTCOPY, 1),
+    ],
+)
+def test_guests_migrate_as_was_asked_for(how: Migration, flag: int, switched: int) -> None:
+    with stage(how=how) as it:
+        it.make()
+        it.platform.move("s1", "b", by="mover", reason="hot")
+        it.until(it.ended)
+        assert it.ended()[0].state is MoveState.DONE
+        assert it.a.flags == [Simulation.VIR_MIGRATE_LIVE | Simulation.VIR_MIGRATE_PEER2PEER | flag]
+        assert len(it.a.switched) == switched
+        assert it.a.listeners == {}
+        assert it.platform.describe().settings["migration"] == how.value
 
 
 def slices(it: Stage) -> list[Sample]:

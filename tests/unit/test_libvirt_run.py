@@ -12,7 +12,7 @@ from loadband.rebalance import scenario_file, shipped
 from loadband.rebalance.access import Access
 from loadband.rebalance.api import Endpoint
 from loadband.rebalance.platforms.libvirt import binding, daemons
-from loadband.rebalance.run_command import run
+from loadband.rebalance.run_command import _session, run, run_parser
 from loadband.rebalance.session import Session, Virtual
 
 A, B = "qemu+ssh://a/system", "qemu+ssh://b/system"
@@ -99,3 +99,12 @@ def test_without_hosts_the_lab_is_this_machine(monkeypatch: pytest.MonkeyPatch, 
     platform = asked.new_platform()
     assert [(one.name, one.cpus) for one in platform.hosts()] == [("host-1", 1), ("host-2", 1)]
     assert platform.describe().settings["host-2"] == "CPU 1"
+
+
+def test_how_guests_migrate_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = ["--host", f"a={A}", "--host", f"b={B}", *SERVER]
+    with pytest.raises(SystemExit):
+        run([*LIBVIRT, *hosts, "--migration", "teleport"], at_once)
+    assert "--migration: invalid choice: 'teleport'" in capsys.readouterr().err
+    asked = run_parser().parse_args([*LIBVIRT, *hosts, "--migration", "post-copy"])
+    assert _session(asked).new_platform().describe().settings["migration"] == "post-copy"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,11 +27,13 @@ from loadband.rebalance import recording
 from loadband.rebalance.events import Alert, AlertState, Disturbance, Event, Move, MoveState, Recording, Trouble
 from loadband.rebalance.figures import measure
 from loadband.rebalance.platforms.libvirt import binding
-from loadband.rebalance.platforms.libvirt.daemons import find_daemon
+from loadband.rebalance.platforms.libvirt.daemons import Daemon, find_daemon, give
 from loadband.rebalance.platforms.libvirt.follower import LOOK, Follower
 from loadband.rebalance.platforms.libvirt.guests import Seed, domain_xml
 from loadband.rebalance.platforms.libvirt.lab import Lab
+from loadband.rebalance.platforms.libvirt.node import Migration
 from loadband.rebalance.platforms.libvirt.platform import Libvirt
+from loadband.rebalance.platforms.libvirt.remote import VOLUME, Remote
 from loadband.rebalance.platforms.machine import cpu_time
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.run_command import run
@@ -350,6 +354,96 @@ def speeds(burnt: Sequence[tuple[float, float]]) -> Iterator[float]:
         later = next(((then, much) for then, much in burnt[place:] if then >= at + 0.5), None)
         if later is not None:
             yield (later[1] - used) / (later[0] - at)
+
+
+def test_guests_migrate_in_each_way_that_the_host_allows(said: Said) -> None:
+    # Memory that isn't there yet is asked for by userfaultfd, which kernels keep from ordinary users' daemons.
+    allowed = Path("/proc/sys/vm/unprivileged_userfaultfd").read_text() == "1\n"
+    with stage() as it:
+        for how, destination, arrives in (
+            (Migration.AUTO_CONVERGE, "b", True),
+            (Migration.POST_COPY, "a", allowed),
+        ):
+            it.events.clear()
+            it.platform._how = how
+            it.platform.move("s1", destination, by="test", reason="hot")
+            it.until(it.ended)
+            (moved,) = it.ended()
+            it.go(2)
+            place = "a" if how is Migration.POST_COPY and arrives else "b"
+            here = it.guests()
+            burns = rate(here[place][0].pid)
+            said(
+                f"a guest that migrates by {how.value}",
+                "it arrives" if arrives else "refused here, and it stays",
+                f"{moved.state} ({moved.reason}); {burns:.2f} CPUs on {place}",
+            )
+            assert moved.state is (MoveState.DONE if arrives else MoveState.FAILED)
+            assert arrives or "Postcopy is not supported" in moved.reason
+            assert {host: len(processes) for host, processes in here.items()} == {place: 1, "ab".replace(place, ""): 0}
+            assert burns == pytest.approx(0.2, abs=0.05)
+
+
+@contextmanager
+def daemons_of_somebody() -> Iterator[dict[str, Any]]:
+    """Connections to two daemons with a storage pool, by URI, as on machines of their own."""
+    library: Any = binding.load()
+    folder = Path(tempfile.mkdtemp(prefix="lb-", dir="/tmp"))
+    pool = folder / "pool"
+    pool.mkdir()
+    give(folder)
+    started: list[Daemon] = []
+    try:
+        connections = {}
+        for name in ("a", "b"):
+            started.append(Daemon(folder, name))
+            connection: Any = started[-1].connect(library)
+            connections[started[-1].uri] = connection
+            target = f"<target><path>{pool}</path></target>"
+            connection.storagePoolCreateXML(f"<pool type='dir'><name>default</name>{target}</pool>")
+        yield connections
+        for connection in connections.values():
+            connection.close()
+    finally:
+        for daemon in started:
+            daemon.stop()
+        shutil.rmtree(folder)
+
+
+def test_hosts_that_are_named_by_their_uris_get_the_disk_and_give_it_back(said: Said) -> None:
+    library = binding.load()
+    with daemons_of_somebody() as connections:
+        a, b = connections.values()
+        platform = Libvirt(
+            Remote(dict(zip("ab", connections, strict=True)), PLAN, library, sector(), "default"), PLAN, library
+        )
+        events: list[Event] = []
+
+        def until(condition: Callable[[], object]) -> None:
+            over = time.monotonic() + 30
+            while not condition():
+                assert time.monotonic() < over, events[-20:]
+                events.extend(platform.poll())
+                time.sleep(0.01)
+
+        try:
+            platform.start()
+            assert VOLUME in a.storagePoolLookupByName("default").listVolumes()
+            platform.make("s1", "a", 0.2)
+            until(lambda: not platform.pending())
+            platform.move("s1", "b", by="test", reason="hot")
+            until(lambda: any(isinstance(one, Move) and one.state.is_end for one in events))
+            (moved,) = (one for one in events if isinstance(one, Move) and one.state.is_end)
+            said("hosts named by URIs", "the guest migrates by the hosts' own names", f"{moved.state}: {moved.reason}")
+            assert (moved.state, moved.source, moved.destination) == (MoveState.DONE, "a", "b")
+            assert [len(one.listAllDomains()) for one in (a, b)] == [0, 1]
+        finally:
+            left = platform.close()
+        assert left == []
+        assert [len(one.listAllDomains()) for one in (a, b)] == [0, 0]
+        pool = a.storagePoolLookupByName("default")
+        pool.refresh()
+        assert pool.listVolumes() == []
 
 
 def test_a_destination_that_refuses_costs_nothing(said: Said) -> None:

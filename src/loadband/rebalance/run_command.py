@@ -26,6 +26,7 @@ from loadband.rebalance.check import draw, load
 from loadband.rebalance.events import EndReason, Part
 from loadband.rebalance.exporter import Exporter
 from loadband.rebalance.platforms import Platform, PlatformError
+from loadband.rebalance.platforms.libvirt.node import Migration
 from loadband.rebalance.programs import MissingError
 from loadband.rebalance.rebalancers import RebalancerError
 from loadband.rebalance.rebalancers.descheduler import OF_KOORDINATOR, OF_KUBERNETES
@@ -158,6 +159,12 @@ def run_parser() -> ArgumentParser:
     virtual.add_argument(
         "--pool", metavar="NAME", default="default", help="Storage pool for the guests' disk; default: default."
     )
+    virtual.add_argument(
+        "--migration",
+        choices=[each.value for each in Migration],
+        default=Migration.PRE_COPY.value,
+        help="Of a guest that writes its memory faster than it can be sent; default: pre-copy, which just takes long.",
+    )
     access.add_options(parser, "Default: the run starts its own servers.")
     parser.add_argument(
         "--listen",
@@ -222,7 +229,7 @@ def _session(asked: argparse.Namespace) -> Session:
             descheduler=asked.descheduler,
             scheduler=asked.scheduler,
         ),
-        virtual=Virtual(uris=uris.named(asked), pool=asked.pool),
+        virtual=Virtual(uris=uris.named(asked), pool=asked.pool, migration=Migration(asked.migration)),
         repeats=asked.repeats or scenario.repeats,
         seed=scenario.seed if asked.seed is None else asked.seed,
         out=asked.out or Path(f"{scenario.name}-{rebalancer}-{stamp}"),

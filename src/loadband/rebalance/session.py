@@ -26,6 +26,7 @@ from loadband.rebalance.platforms.kubernetes.manifests import Where
 from loadband.rebalance.platforms.libvirt import binding
 from loadband.rebalance.platforms.libvirt.grounds import Ground
 from loadband.rebalance.platforms.libvirt.lab import Lab
+from loadband.rebalance.platforms.libvirt.node import Migration
 from loadband.rebalance.platforms.libvirt.platform import Libvirt
 from loadband.rebalance.platforms.libvirt.remote import Remote
 from loadband.rebalance.platforms.local import Local
@@ -77,6 +78,8 @@ class Virtual:
     """By host, its libvirt daemon; empty: the run starts two or more on this machine."""
     pool: str = "default"
     """The storage pool for the guests' disk, on each host."""
+    migration: Migration = Migration.PRE_COPY
+    """How guests migrate."""
 
 
 Platforms = Mapping[str, Callable[["Session"], Platform]]
@@ -121,7 +124,7 @@ def _libvirt(session: Session) -> Platform:
         ground = Remote(session.virtual.uris, plan, library, sector, session.virtual.pool)
     else:
         ground = Lab(scenario.hosts, plan, library, sector)
-    return Libvirt(ground, plan, library, fail_moves=scenario.fail_moves)
+    return Libvirt(ground, plan, library, fail_moves=scenario.fail_moves, how=session.virtual.migration)
 
 
 def connect(namespace: str) -> Server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from loadband.rebalance.platforms import PlatformError
@@ -87,6 +87,10 @@ class Domain(Protocol):
         """Migrate it; returns when that is done, and raises if it isn't."""
         ...
 
+    def migrateStartPostCopy(self, flags: int = 0) -> int:  # noqa: N802 - libvirt's own name
+        """Let it run at the destination from now on, while the rest of its memory follows."""
+        ...
+
     def jobStats(self, flags: int = 0) -> Mapping[str, object]:  # noqa: N802 - libvirt's own name
         """Statistics of a job."""
         ...
@@ -131,6 +135,20 @@ class Connection(Protocol):
         """What the host can do, XML; seconds if the daemon hasn't looked yet."""
         ...
 
+    def domainEventRegisterAny(  # noqa: N802 - libvirt's own name
+        self,
+        dom: Domain | None,
+        eventID: int,  # noqa: N803 - libvirt's own name
+        cb: Callable[[Connection, Domain, int, object], None],
+        opaque: object,
+    ) -> int:
+        """Have a function called with a connection, a domain, what happened to it, and `opaque`; returns its number."""
+        ...
+
+    def domainEventDeregisterAny(self, callbackID: int) -> int:  # noqa: N802, N803 - libvirt's own names
+        """Don't call the function of a number any more."""
+        ...
+
     def setKeepAlive(self, interval: int, count: int) -> int:  # noqa: N802 - libvirt's own name
         """Give the connection up when so many questions, sent every `interval` seconds, aren't answered."""
         ...
@@ -161,6 +179,9 @@ class Library(Protocol):
 
     VIR_MIGRATE_LIVE: int
     VIR_MIGRATE_PEER2PEER: int
+    VIR_MIGRATE_AUTO_CONVERGE: int
+    VIR_MIGRATE_POSTCOPY: int
+    VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION: int
     VIR_DOMAIN_RUNNING: int
     VIR_CONNECT_LIST_DOMAINS_ACTIVE: int
     VIR_MIGRATE_PARAM_URI: str

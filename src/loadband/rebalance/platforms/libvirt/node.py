@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeVar
 
 from loadband.rebalance.platforms import PlatformError
 from loadband.rebalance.platforms.libvirt import guests
-from loadband.rebalance.platforms.libvirt.binding import Connection, Library, Stream, code_of, dotted
+from loadband.rebalance.platforms.libvirt.binding import Connection, Domain, Library, Stream, code_of, dotted
 from loadband.rebalance.platforms.libvirt.guests import Cost
 from loadband.rebalance.platforms.machine import Cpus
 
@@ -22,9 +23,22 @@ AT_ONCE = 8
 """Guests that are waited for, or ended, at once."""
 END_SECONDS = 15.0
 """For a daemon to end what it does, and all guests of the run."""
+SECOND_PASS = 2
+"""The number of the first pass over a guest's memory in which only what it wrote meanwhile is sent."""
 NANO = 1e-9
 
 Answer = TypeVar("Answer")
+
+
+class Migration(Enum):
+    """What is done about a guest that writes its memory faster than it can be sent."""
+
+    PRE_COPY = "pre-copy"
+    """Nothing: the migration takes as long as it takes."""
+    AUTO_CONVERGE = "auto-converge"
+    """It is slowed down, the more the longer it takes."""
+    POST_COPY = "post-copy"
+    """After the first pass over its memory it runs at the destination, and the rest follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +162,14 @@ class Node:
         stream.recv(1)
         return Console(stream)
 
-    def migrate(
-        self, name: str, destination: Node, uri: str, parameters: Mapping[str, str], cpus: Cpus | None
+    def migrate(  # noqa: PLR0913, PLR0917 - all that a migration is
+        self,
+        name: str,
+        destination: Node,
+        uri: str,
+        parameters: Mapping[str, str],
+        cpus: Cpus | None,
+        how: Migration = Migration.PRE_COPY,
     ) -> Arrival:
         """Migrate a guest, live, and wait until that is done.
 
@@ -159,12 +179,39 @@ class Node:
             uri: how this daemon reaches that one.
             parameters: VIR_MIGRATE_PARAM_* beside the description.
             cpus: the guest's at the destination; None: all.
+            how: what is done if it writes its memory faster than it can be sent.
         """
         library, domain = self._library, self._connection.lookupByName(name)
         xml = guests.confined(domain.XMLDesc(library.VIR_DOMAIN_XML_MIGRATABLE), cpus)
-        flags = library.VIR_MIGRATE_LIVE | library.VIR_MIGRATE_PEER2PEER
-        domain.migrateToURI3(uri, {library.VIR_MIGRATE_PARAM_DEST_XML: xml, **parameters}, flags)
+        flags = library.VIR_MIGRATE_LIVE | library.VIR_MIGRATE_PEER2PEER | self._flag(how)
+        with self._switching(domain) if how is Migration.POST_COPY else nullcontext():
+            domain.migrateToURI3(uri, {library.VIR_MIGRATE_PARAM_DEST_XML: xml, **parameters}, flags)
         return Arrival(time.time(), destination.cost(name))
+
+    def _flag(self, how: Migration) -> int:
+        library = self._library
+        return {
+            Migration.PRE_COPY: 0,
+            Migration.AUTO_CONVERGE: library.VIR_MIGRATE_AUTO_CONVERGE,
+            Migration.POST_COPY: library.VIR_MIGRATE_POSTCOPY,
+        }[how]
+
+    @contextmanager
+    def _switching(self, domain: Domain) -> Iterator[None]:
+        """Have a guest run at the destination as soon as all of its memory was sent once."""
+        kind = self._library.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION
+
+        def passed(_connection: Connection, guest: Domain, number: int, _opaque: object) -> None:
+            if number == SECOND_PASS:
+                with suppress(self._library.libvirtError):  # it has arrived meanwhile
+                    guest.migrateStartPostCopy()
+
+        watch = self._connection.domainEventRegisterAny(domain, kind, passed, None)
+        try:
+            yield
+        finally:
+            with suppress(self._library.libvirtError):  # the daemon may have ended
+                self._connection.domainEventDeregisterAny(watch)
 
     def cost(self, name: str) -> Cost:
         """What the migration took by which a guest came here. Its source has forgotten it, with all that it knew."""

@@ -28,7 +28,7 @@ from loadband.rebalance.platforms.libvirt import guests
 from loadband.rebalance.platforms.libvirt.binding import Library, code_of
 from loadband.rebalance.platforms.libvirt.grounds import Ground
 from loadband.rebalance.platforms.libvirt.guests import Seed
-from loadband.rebalance.platforms.libvirt.node import Arrival, Console, Node
+from loadband.rebalance.platforms.libvirt.node import Arrival, Console, Migration, Node
 from loadband.rebalance.platforms.libvirt.pace import MOST, UNITS_PER_CPU, Pace
 
 SOMEBODY = "somebody else"
@@ -50,7 +50,7 @@ NOWHERE = "qemu+unix:///session?socket=/nonexistent/libvirt-sock"
 
 
 @dataclass(slots=True)
-class _Migration:
+class _Moving:
     """A move that has begun."""
 
     move: str
@@ -90,7 +90,7 @@ class _Guest:
     """CPU-seconds since it was made, as last recorded or read."""
     missing: float | None = None
     """Since when it is nowhere; monotonic seconds."""
-    migration: _Migration | None = None
+    migration: _Moving | None = None
     sampled: float = float("-inf")
     """The time of its last sample."""
 
@@ -109,16 +109,25 @@ class Libvirt:
         library: libvirt's binding.
         fail_moves: how many moves fail before the first one succeeds.
         patience: seconds for a migration before it is cancelled.
+        how: how guests migrate.
     """
 
-    def __init__(
-        self, ground: Ground, plan: Plan, library: Library, *, fail_moves: int = 0, patience: float = MOVE_SECONDS
+    def __init__(  # noqa: PLR0913 - the parts, and what a run may want otherwise
+        self,
+        ground: Ground,
+        plan: Plan,
+        library: Library,
+        *,
+        fail_moves: int = 0,
+        patience: float = MOVE_SECONDS,
+        how: Migration = Migration.PRE_COPY,
     ) -> None:
         self._ground = ground
         self._plan = plan
         self._library = library
         self._fail_moves = fail_moves
         self._patience = patience
+        self._how = how
         self._run = secrets.token_hex(4)
         self._nodes: Mapping[str, Node] = {}
         self._guests: dict[str, _Guest] = {}
@@ -135,7 +144,7 @@ class Libvirt:
 
     def describe(self) -> Part:
         """See `Platform`."""
-        settings = {**self._ground.settings(), "run": self._run}
+        settings = {**self._ground.settings(), "migration": self._how.value, "run": self._run}
         return Part(name="libvirt", version=self._versions, counts_others=True, settings=settings)
 
     @property
@@ -260,9 +269,7 @@ class Libvirt:
             tell(MoveState.FAILED, why)
             raise MoveRefusedError(why)
         tell(MoveState.ACCEPTED, reason)
-        one.migration = _Migration(
-            move, destination, by, reason, time.monotonic(), self._migrate(one, move, destination)
-        )
+        one.migration = _Moving(move, destination, by, reason, time.monotonic(), self._migrate(one, move, destination))
         return move
 
     def _hinders(self, one: _Guest, destination: str) -> str:
@@ -286,10 +293,11 @@ class Libvirt:
         if self._fail_moves > 0:
             self._fail_moves -= 1
             uri = NOWHERE
-        return source.submit_move(lambda: source.migrate(domain, target, uri, parameters, cpus))
+        how = self._how
+        return source.submit_move(lambda: source.migrate(domain, target, uri, parameters, cpus, how))
 
     def _end_move(
-        self, one: _Guest, migration: _Migration, state: MoveState, why: str, arrival: Arrival | None = None
+        self, one: _Guest, migration: _Moving, state: MoveState, why: str, arrival: Arrival | None = None
     ) -> None:
         cost = arrival.cost if arrival else None
         self._events.append(
@@ -307,7 +315,7 @@ class Libvirt:
             )
         )
 
-    def _follow_move(self, one: _Guest, migration: _Migration, now: float) -> None:
+    def _follow_move(self, one: _Guest, migration: _Moving, now: float) -> None:
         """See what has become of a move."""
         if not migration.end.done():
             if not migration.cancelled and now > migration.began + self._patience:
@@ -429,7 +437,7 @@ class Libvirt:
             found = node.seen.guests.get(one.domain) if node.seen else None
             if found is not None and found.running and name != one.host:
                 self._moves += 1
-                theirs = _Migration(f"{one.name}-{self._moves}", name, SOMEBODY, "", now, Future())
+                theirs = _Moving(f"{one.name}-{self._moves}", name, SOMEBODY, "", now, Future())
                 self._end_move(one, theirs, MoveState.DONE, "it was migrated by a program that isn't part of the run")
                 self._arrive(one, name)
                 return
