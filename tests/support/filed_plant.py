@@ -28,7 +28,7 @@ class FiledPlant:
 
     Args:
         directory: where to put the files.
-        cpus: at most as many as were recorded.
+        cpus: those beyond the recorded ones look like these.
         scope: what the band is about. Of a container, all that burns here is in it.
         quota: CPUs that our control group may use.
         others: CPUs that everybody else asks for at a time (seconds); never none, since reading takes some.
@@ -66,17 +66,20 @@ class FiledPlant:
 
     def write(self) -> None:
         """Bring the files up to date, whatever became of them."""
-        self.burner.reach = min(len(self.online), self.quota or RECORDED_CPUS)
+        self.burner.reach = min(len(self.online), self.quota or len(self.online))
         idle, busy = int(100 * self.plant.idle), int(100 * self.plant.history[-1][1])
         lines = [
             f"{name} {int(user) + busy // len(self.online)} {nice} {system} {idle // len(self.online)} {' '.join(rest)}"
-            for name, user, nice, system, _, *rest in (self._each[cpu] for cpu in sorted(self.online))
+            for name, user, nice, system, _, *rest in map(self._line, sorted(self.online))
         ]
         whole = f"cpu  {1_000_000 + busy} 0 0 {idle} 0 0 0 0 0 0"
         _put(self.stat, "\n".join([whole, *lines, self._rest]) + "\n")
         _put(self.root / "sys/devices/system/cpu/online", ",".join(map(str, sorted(self.online))) + "\n")
         _put(self.root / "sys/fs/cgroup/cpu.max", f"{int(1e5 * self.quota) if self.quota else 'max'} 100000\n")
         _put(self.usage, f"usage_usec {int(1e6 * (1000 + self.plant.history[-1][1]))}\n{_COUNTS}")
+
+    def _line(self, cpu: int) -> list[str]:
+        return [f"cpu{cpu}", *self._each[cpu % RECORDED_CPUS][1:]]
 
     def cycle(self) -> None:
         """Let an interval pass, and one cycle come."""

@@ -28,6 +28,10 @@ class Plant:
         others: CPUs that everybody else asks for at a time (seconds).
         quantum: step of the idle counter, CPU-seconds.
         noise: standard deviation of the others' demand, CPUs.
+        slowdown: by which factor the others' work takes longer than alone at full speed, at a time (seconds) and with a
+            utilization (ratio): their CPUs are slower, or threads that share a core hinder each other. CPU time is what
+            is regulated, so slow CPUs change nothing for who burns it.
+        stolen: the part of the CPUs' time, < 1, in which a hypervisor doesn't let them run, at a time (seconds).
     """
 
     def __init__(
@@ -37,18 +41,24 @@ class Plant:
         quantum: float = 0.01,
         noise: float = 0.0,
         seed: int = 0,
+        slowdown: Callable[[float, float], float] = lambda _time, _utilization: 1.0,
+        stolen: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
         self.cpus = cpus
         self.others = others
         self.quantum = quantum
         self.now = 1000.0
         self.idle = 5000.0
+        self.steal = 0.0
         self.burners: list[Burner] = []
         self.history: list[tuple[float, float]] = [(0.0, 0.0)]
         """Seconds since the start, and CPU-seconds used by all until then, every tick."""
         self._noise = noise
         self._random = random.Random(seed)
         self._used = 0.0
+        self._slowdown = slowdown
+        self._stolen = stolen
+        self._utilization = 0.0
 
     @property
     def clock(self) -> Clock:
@@ -63,14 +73,21 @@ class Plant:
         while self.now < until - 1e-9:
             dt = min(TICK, until - self.now)
             noise = self._random.gauss(0, self._noise) if self._noise else 0.0
-            others = min(max(self.others(self.elapsed) + noise, 0.0), self.cpus)
+            slowdown = self._slowdown(self.elapsed, self._utilization)
+            others = min(max(self.others(self.elapsed) * slowdown + noise, 0.0), self.cpus)
+            running = 1 - self._stolen(self.elapsed)
             demands = [burner.demand(self.now) for burner in self.burners]
             total = others + sum(demands)
-            share = min(1.0, self.cpus / total) if total else 1.0
+            share = min(1.0, self.cpus * running / total) if total else 1.0
             for burner, demand in zip(self.burners, demands, strict=True):
                 burner.own += demand * share * dt
-            self._used += total * share * dt
-            self.idle += (self.cpus - total * share) * dt
+            used = total * share
+            # A CPU that isn't let run has somebody who wants to: time is only stolen from those.
+            stolen = used / running - used
+            self._utilization = used / self.cpus
+            self._used += used * dt
+            self.steal += stolen * dt
+            self.idle += (self.cpus - used - stolen) * dt
             self.now += dt
             self.history.append((self.elapsed, self._used))
 
@@ -148,6 +165,7 @@ class Burner:
             quantum=quantum,
             ticks=self.plant.now * self.plant.cpus,
             idle=idle,
+            steal=math.floor(self.plant.steal / quantum) * quantum if quantum else self.plant.steal,
         )
 
 

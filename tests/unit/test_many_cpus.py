@@ -1,4 +1,4 @@
-"""Machines of 64 and 256 CPUs: recorded files, a simulated plant, and the real sensor and loop."""
+"""Machines of 64, 256 and 512 CPUs: recorded files, a simulated plant, and the real sensor and loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Both:
 
 
 @each_scope
-@pytest.mark.parametrize("cpus", [64, 256])
+@pytest.mark.parametrize("cpus", [64, 256, 512])
 def test_a_cycle_costs_at_most_five_milliseconds(cpus: int, scope: Scope, tmp_path: Path) -> None:
     costs = []
     with filed_plant(tmp_path, cpus, scope) as machine:
@@ -62,7 +62,7 @@ def thirty_percent_from_20_to_40(cpus: int, at: float) -> float:
 
 
 @each_scope
-@pytest.mark.parametrize("cpus", [64, 256])
+@pytest.mark.parametrize("cpus", [64, 256, 512])
 def test_it_settles_within_one_cycle_of_two_cpus(cpus: int, scope: Scope, tmp_path: Path) -> None:
     took = {}
     for number in (2, cpus):
