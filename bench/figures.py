@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 from bench.results import Run
 from bench.scenes import EDGE, Scene
 
-COLOURS = {"loadband": "#0b5fb0", "stress-ng": "#d9660a", "lookbusy": "#2c8a3d", "ancestor": "#8a8a8a"}
+COLOURS = {
+    "loadband": "#0b5fb0",
+    "stress-ng": "#d9660a",
+    "lookbusy": "#2c8a3d",
+    "chaosblade": "#8e44ad",
+    "ancestor": "#8a8a8a",
+}
 SLICES = ["#9ecae1", "#fdd0a2", "#c7e9c0", "#dadaeb"]
 """Colours of the shares of several regulators, in turn."""
 BAND = "#cfe3c8"

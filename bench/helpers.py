@@ -1,7 +1,9 @@
 """Helper processes of a scene: ready before they are needed; a line starts them, and the end of their input ends them.
 
 `python -m bench.helpers burn CPUS` is the neighbour: an ordinary load of that many CPUs, spread over all CPUs that it
-may use, which ignores other processes. `python -m bench.helpers scrape PORT RATE` requests /metrics RATE times a second
+may use, which ignores other processes. `burst CPUS` burns whole CPUs for 100 ms, then rests for 200 ms; `build CPUS` is
+a compiler that keeps one CPU busy, and `serve CPUS` a web server with clients, 200 requests a second for each CPU.
+`python -m bench.helpers scrape PORT RATE` requests /metrics RATE times a second
 over persistent connections, as Prometheus does. At its end it prints how long each answer took, as a JSON list of
 seconds.
 """
@@ -17,6 +19,10 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +31,10 @@ PERIOD = 0.0231
 see the load."""
 CHUNK = 200
 """Iterations between two reads of the clock: about 0.1 ms."""
+BURST, REST = 0.1, 0.2
+"""Seconds."""
+REQUESTS = 200.0
+"""Requests per second to a web server, for each CPU that it is to keep busy in part."""
 RATE_OF_CONNECTION = 50
 """Scrapes per second that one connection can carry on a busy machine."""
 END_SECONDS = 5.0
@@ -83,8 +93,38 @@ def burn(share: float) -> None:
         spent += used
 
 
-def scrape(port: int, rate: float, took: list[float], phase: float) -> None:
-    """Request /metrics at a rate, for ever, starting in `phase` seconds."""
+def burst() -> None:
+    """Burn a CPU for a while, then rest, for ever."""
+    while True:
+        until = time.monotonic() + BURST
+        while time.monotonic() < until:
+            hashlib.pbkdf2_hmac("sha256", b"neighbour", b"neighbour", CHUNK)
+        time.sleep(REST)
+
+
+def build() -> None:
+    """Compile Python's own library, for ever."""
+    warnings.simplefilter("ignore")
+    while True:
+        for source in Path(json.__file__).parents[1].glob("*.py"):
+            compile(source.read_bytes(), str(source), "exec")
+
+
+def serve(rate: float) -> None:
+    """Serve a folder with Python's library to clients that together ask so many times a second, for ever."""
+    folder = str(Path(json.__file__).parent)
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    count = max(round(rate / RATE_OF_CONNECTION), 1)
+    for index in range(count):
+        took: list[float] = []
+        arguments = (int(server.server_address[1]), rate / count, took, index / rate, "/")
+        threading.Thread(target=scrape, args=arguments, daemon=True).start()
+
+
+def scrape(port: int, rate: float, took: list[float], phase: float, path: str = "/metrics") -> None:
+    """Request a path at a rate, for ever, starting in `phase` seconds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     due = time.monotonic() + phase
     while True:
@@ -92,7 +132,7 @@ def scrape(port: int, rate: float, took: list[float], phase: float) -> None:
         # A late request isn't made up for by a burst of requests.
         due = max(due + 1 / rate, time.monotonic() - 1 / rate)
         began = time.monotonic()
-        connection.request("GET", "/metrics")
+        connection.request("GET", path)
         connection.getresponse().read()
         took.append(time.monotonic() - began)
 
@@ -107,6 +147,12 @@ def main(kind: str, *arguments: str) -> None:
     if kind == "burn":
         cpus = len(os.sched_getaffinity(0))
         threads = [threading.Thread(target=burn, args=(float(arguments[0]) / cpus,), daemon=True) for _ in range(cpus)]
+    elif kind == "burst":
+        threads = [threading.Thread(target=burst, daemon=True) for _ in range(round(float(arguments[0])))]
+    elif kind == "build":
+        threads = [threading.Thread(target=build, daemon=True)]
+    elif kind == "serve":
+        threads = [threading.Thread(target=serve, args=(REQUESTS * float(arguments[0]),), daemon=True)]
     else:
         port, rate = int(arguments[0]), float(arguments[1])
         count = max(round(rate / RATE_OF_CONNECTION), 1)

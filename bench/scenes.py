@@ -89,6 +89,8 @@ class Scene:
     """Seconds after which the regulators latch; None for never."""
     track: Track | None = None
     """A moving band, in place of `band`."""
+    company: str = "burn"
+    """What the neighbour does, see `helpers`."""
     probe: type[Probe] = Probe
     loadband_only: str = ""
     """Why no peer can play the scene; empty if peers can."""
@@ -134,6 +136,17 @@ def _moved(old: str) -> tuple[Row, ...]:
         Row("old", old, "% of a CPU", recording.fact("old")),
         Row("new", "the new CPU is at", "% of a CPU", recording.fact("new")),
     )
+
+
+def _beside(name: str, title: str, company: str) -> Scene:
+    """A neighbour that wants up to one CPU of two, and not steadily."""
+    error = recording.mean_error("arrives", "until", 2.0)
+    rows = (
+        Row("error", "mean abs. error beside it (from 2 s on)", "pp", error, 1.0),
+        Row("took", "it gets", "% of the machine", recording.neighbour_use("arrives", "until")),
+    )
+    acts = (Act("start", LEAD), Act("arrives", 10.0, measured=True, neighbour=0.5))
+    return Scene(name, title, rows, acts, company=company)
 
 
 _STEADY = (Act("start", LEAD), Act("from", 2.0, measured=True))
@@ -184,6 +197,9 @@ SCENES = (
         ),
         (Act("start", LEAD), Act("arrives", 1, neighbour=0.9), Act("flooded", 5), Act("leaves", HOLD, neighbour=0)),
     ),
+    _beside("bursts", "a neighbour burns a CPU for 100 ms, then rests for 200 ms", "burst"),
+    _beside("build", "a neighbour compiles Python's library", "build"),
+    _beside("web", "a neighbour serves 200 requests a second", "serve"),
     Scene("low", "5..10 %", _holding(0.5), _STEADY, band=(5.0, 10.0)),
     Scene("middle", "40..50 %", _holding(0.5), _STEADY, band=(40.0, 50.0)),
     Scene("high", "90..95 %", _holding(0.5), _STEADY, band=(90.0, 95.0)),

@@ -83,7 +83,7 @@ def play(scene: Scene, tool: Tool, seconds: float, tick: Tick) -> Recording:
         if group:
             command = group.entered(command)
         share = max((act.neighbour or 0.0 for act in scene.acts), default=0.0)
-        neighbour = stack.enter_context(Helper("burn", str(share * task.capacity))) if share else None
+        neighbour = stack.enter_context(Helper(scene.company, str(share * task.capacity))) if share else None
         meter = stack.enter_context(Meter(cpu, group=group))
         begins = time.monotonic()
         if scene.track:

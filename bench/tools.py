@@ -139,6 +139,15 @@ def _lookbusy(task: Task) -> Launch:
     return Launch(["lookbusy", "--quiet", "--ncpus", str(task.burners), "--cpu-util", str(task.each())])
 
 
+def _chaosblade(task: Task) -> Launch:
+    if task.workers is not None:
+        raise CannotError("it burns with one thread for each CPU")
+    if task.quota or task.pinned:
+        raise CannotError("what it holds is the utilization of the whole machine")
+    percent = str(task.each())
+    return Launch(["chaos_os", "create", "cpu", "fullload", "--cpu-count", str(task.burners), "--cpu-percent", percent])
+
+
 TOOLS = (
     Tool("loadband", LOADBAND, _loadband, "this project, with its default settings and its server on"),
     Tool(
@@ -148,6 +157,7 @@ TOOLS = (
         "open loop: --cpu-load is a share of each process' own time, which an operator has worked out",
     ),
     Tool("lookbusy", "lookbusy", _lookbusy, "closed loop on the ticks of /proc/stat, one process per CPU"),
+    Tool("chaosblade", "chaos_os", _chaosblade, "closed loop on the ticks of /proc/stat, in turns of a second"),
     Tool(
         "ancestor",
         LOADBAND,
