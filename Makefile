@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 # `dashboards` and `bench` are also folders.
-.PHONY: help run lab lab-vm demo dashboards pictures values bench league setup setup-rebalance setup-libvirt setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs chart man lock clean
+.PHONY: help run lab lab-vm demo dashboards pictures values bench scale league setup setup-rebalance setup-libvirt setup-dev test lint types contracts audit unit cpu mutants wheel image container e2e e2e-slow vm-image e2e-vm workflows kind notes publish push-image push-chart push-vm-image sign-image docs docs-version chart man lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,9 +35,12 @@ values: setup-dev ## write the chart's table of values from its schema, and the 
 pictures: setup-dev ## draw the dashboards for docs/ from a real Prometheus: 4 minutes of an idle machine; KEPT=1: draw again
 	@$(BIN)/python -m bench.pictures $(if $(KEPT),--again)
 
-bench: setup-dev ## benchmark loadband and its peers: an hour on an idle machine; see SCENES, TOOLS, SECONDS, REPEATS, OUT
+bench: setup-dev ## benchmark loadband and its peers: more than an hour of an idle machine; see SCENES, TOOLS, SECONDS, REPEATS, OUT
 	@$(BIN)/python -m bench $(if $(SCENES),--scenes "$(SCENES)") $(if $(TOOLS),--tools "$(TOOLS)") \
 		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(OUT),--out "$(OUT)") $(if $(ANYWAY),--anyway)
+
+scale: setup-dev ## simulate machines of 1 to 512 CPUs and up to 64 regulators on a host, for docs/benchmark
+	@$(BIN)/python tests/support/scale.py
 
 # Those whose rows are asked for; without ROWS, those that are set up already.
 RIVALS = $(foreach tool,watcher proxlb,$(if $(if $(ROWS),$(findstring $(tool),$(ROWS)),$(wildcard build/tools/$(tool)/.made)),$(tool)))
@@ -193,6 +196,11 @@ docs: $(DOCS)/venv/.made ## make the documents a site, build/docs/site; fails at
 	@cp -r $(SITE) $(DOCS)/source
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/venv/bin/mkdocs build --strict --clean --config-file mkdocs.yaml
 	@echo "$(DOCS)/site/index.html"
+
+docs-version: docs ## add the site to those of other versions, on the branch gh-pages of this clone
+	@export PATH="$(CURDIR)/$(DOCS)/venv/bin:$$PATH" NO_MKDOCS_2_WARNING=1 && \
+		mike deploy --update-aliases $(VERSION) latest && mike set-default latest
+
 # What the site shows, and what its pages link to.
 SITE := *.md LICENSE compose compose.yaml dashboards docs helm scenarios vm
 
