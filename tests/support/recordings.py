@@ -140,9 +140,11 @@ class Scene:
 
     # Load
 
-    def slice(self, name: str, host: str | None, cpus: float, *, at: float = 0.0, gone: float | None = None) -> None:
-        """Have a slice, from `at` until `gone`."""
-        self._events.append(Slice(at=at, name=name, host=host, cpus=cpus))
+    def slice(
+        self, name: str, host: str | None, cpus: float, *, at: float = 0.0, gone: float | None = None, made: bool = True
+    ) -> None:
+        """Have a slice, from `at` until `gone`; `made`: whether the run made it."""
+        self._events.append(Slice(at=at, name=name, host=host, cpus=cpus, made=made))
         self._asked.append((at, name, cpus))
         self._placed.append((at, name, host))
         if gone is not None:

@@ -64,6 +64,7 @@ class Domain:
     rate: float = 0.0
     since: float = field(default_factory=time.monotonic)
     consoles: list[Stream] = field(default_factory=list)
+    persistent: bool = False
 
     @property
     def used(self) -> float:
@@ -80,6 +81,9 @@ class Domain:
 
     def name(self) -> str:
         return self.name_
+
+    def isPersistent(self) -> int:  # noqa: N802 - likewise
+        return int(self.persistent)
 
     def UUIDString(self) -> str:  # noqa: N802 - likewise
         return f"uuid-of-{self.name_}"
@@ -109,7 +113,7 @@ class Domain:
             for number in (1, 2, 3):
                 passed(daemon, self, number, None)
         del daemon.domains[self.name_]
-        there.domains[self.name_] = Domain(self.name_, params["destination_xml"], there)
+        there.domains[self.name_] = Domain(self.name_, params.get("destination_xml", self.xml), there)
         return 0
 
     def migrateStartPostCopy(self, flags: int = 0) -> int:  # noqa: ARG002, N802 - likewise
@@ -267,6 +271,8 @@ class Simulation:
     libvirtError = SimulatedError  # noqa: N815 - libvirt's own name
     VIR_MIGRATE_LIVE = 1
     VIR_MIGRATE_PEER2PEER = 2
+    VIR_MIGRATE_PERSIST_DEST = 8
+    VIR_MIGRATE_UNDEFINE_SOURCE = 16
     VIR_MIGRATE_AUTO_CONVERGE = 8192
     VIR_MIGRATE_POSTCOPY = 32768
     VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION = 18

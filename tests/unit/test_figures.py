@@ -521,6 +521,18 @@ def test_fidelity_is_that_of_the_worst_host_until_the_first_move() -> None:
     assert figure.based_on == "0 of 31 samples of b"
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_only_what_was_there_already_may_burn_what_it_likes(*, made: bool) -> None:
+    scene = moved(noticed())
+    before = of(scene)
+    scene.slice("theirs", "b", 0.6, made=made)
+    scene.ask(10.0, "theirs", 0.6, gets=0.1)
+    after = of(scene)
+    assert (after["load_fidelity"].value == 1) is not made
+    lost = [(each["work_lost_ratio"].value, each["work_lost_ratio"].based_on) for each in (before, after)]
+    assert (lost[0] == lost[1]) is not made
+
+
 def test_a_move_of_the_baseline_does_not_end_the_look_at_the_load() -> None:
     scene = noticed()
     scene.move(5.0, "a1", "b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -48,13 +48,16 @@ class Stage:
         others: float = 0.0,
         window: float = PLAN.window,
         how: Migration = Migration.PRE_COPY,
+        theirs: Sequence[str] = (),
     ) -> None:
         self.library = Simulation(A, B)
         self.a, self.b = self.library.daemons.values()
         self.a.others = self.b.others = others
         plan_ = replace(PLAN, window=window)
         self.ground = Remote({"a": A, "b": B}, plan_, self.library, SECTOR, "default")
-        self.platform = Libvirt(self.ground, plan_, self.library, fail_moves=fail_moves, patience=patience, how=how)
+        self.platform = Libvirt(
+            self.ground, plan_, self.library, fail_moves=fail_moves, patience=patience, how=how, theirs=theirs
+        )
         self.events: list[Event] = []
 
     def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -521,3 +524,89 @@ def test_a_daemon_that_says_no_version_cannot_be_used() -> None:
     it.a.broken = "not now"
     with pytest.raises(PlatformError, match="the libvirt daemon of a doesn't answer: not now"):
         one.version()
+
+
+# Guests that are there already
+
+THEIRS = "<domain><name>theirs</name><vcpu cpuset='3'>1</vcpu><cputune/></domain>"
+
+
+def theirs(daemon: Daemon, name: str, cpus: float = 0.0, *, persistent: bool = False) -> Domain:
+    """Have a guest that was there before the run."""
+    daemon.domains[name] = Domain(name, THEIRS, daemon, persistent=persistent)
+    daemon.domains[name].burn(cpus)
+    return daemon.domains[name]
+
+
+def test_guests_that_are_there_already_are_moved_and_what_is_made_stays() -> None:
+    it = Stage(theirs=["web-*", "app-*"])
+    theirs(it.a, "web-1", 0.3, persistent=True)
+    theirs(it.a, "app-1")
+    theirs(it.a, "db-1", 0.5)
+    it.platform.start()
+    try:
+        it.make("s1", 0.2).burn(0.2)
+        it.until(lambda: all(one.host for one in it.platform.view().slices))
+        seen = {one.name: (one.host, round(one.cpus, 1)) for one in it.platform.view().slices}
+        assert seen == {"web-1": ("a", 0.3), "app-1": ("a", 0.0)}
+        with pytest.raises(MoveRefusedError, match="s1 is a neighbour, which nobody may move"):
+            it.platform.move("s1", "b", by="mover", reason="hot")
+        with pytest.raises(MoveRefusedError, match="there is no slice db-1"):
+            it.platform.move("db-1", "b", by="mover", reason="hot")
+        for name in ("web-1", "app-1"):
+            it.platform.move(name, "b", by="mover", reason="hot")
+        it.until(lambda: [one.state for one in it.ended()].count(MoveState.DONE) == 2)
+        assert it.b.domains["web-1"].xml == it.b.domains["app-1"].xml == THEIRS
+        live = Simulation.VIR_MIGRATE_LIVE | Simulation.VIR_MIGRATE_PEER2PEER
+        kept = Simulation.VIR_MIGRATE_PERSIST_DEST | Simulation.VIR_MIGRATE_UNDEFINE_SOURCE
+        assert it.a.flags == [live | kept, live]
+        told = {one.name: (one.made, round(one.cpus, 1)) for one in it.events if isinstance(one, Slice)}
+        assert told == {"s1": (True, 0.2), "web-1": (False, 0.3), "app-1": (False, 0.0)}
+        assert {one.name for one in it.events if isinstance(one, Sample) and one.subject is Subject.SLICE} == {"s1"}
+        assert not it.b.domains["web-1"].consoles
+    finally:
+        left = it.platform.close()
+    assert left == []
+    assert (sorted(it.a.domains), sorted(it.b.domains)) == (["db-1"], ["app-1", "web-1"])
+
+
+def test_a_guest_of_theirs_that_ends_is_told() -> None:
+    it = Stage(theirs=["web-*"])
+    theirs(it.a, "web-1", 0.3)
+    it.platform.start()
+    try:
+        it.until(lambda: all(one.host for one in it.platform.view().slices))
+        del it.a.domains["web-1"]
+        it.until(lambda: it.troubles(Trouble.SLICE_DIED))
+        assert it.platform.view().slices == ()
+    finally:
+        it.platform.close()
+
+
+def test_guests_that_nobody_can_mean_are_refused() -> None:
+    it = Stage(theirs=["web-*"])
+    theirs(it.a, "db-1")
+    theirs(it.a, "web-1").state = 3  # paused, as one that arrives
+    with pytest.raises(PlatformError, match=r"--guest web-\*: no guest of such a name runs on any host"):
+        it.platform.start()
+    it.platform.close()
+    it = Stage(theirs=["web-*"])
+    theirs(it.a, "web-1")
+    theirs(it.b, "web-1")
+    with pytest.raises(PlatformError, match="a guest web-1 is on a and on b"):
+        it.platform.start()
+    it.platform.close()
+    assert (list(it.a.domains), list(it.b.domains)) == (["web-1"], ["web-1"])
+
+
+def test_a_host_that_does_not_say_which_guests_it_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Stage(theirs=["web-*"])
+    theirs(it.a, "web-1")
+    monkeypatch.setattr(node.Node, "look", _no_answer)
+    with pytest.raises(PlatformError, match="host a doesn't say which guests it has: broken"):
+        it.platform.start()
+    it.platform.close()
+
+
+def _no_answer(_: node.Node) -> None:
+    raise SimulatedError("broken")

@@ -39,6 +39,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Simulation:
         (["--host", f"a={A}", "--host", f"a={B}", *SERVER], "--host: each name and each URI may be given once"),
         (["--host", f"a={A}", "--host", f"b={A}", *SERVER], "--host: each name and each URI may be given once"),
         (["--host", f"a={A}", "--host", "b=qemu+ssh://c/system", *SERVER], "--host b=qemu+ssh://c/system: can't be "),
+        (["--guest", "web-*"], "--guest needs --host"),
         (SERVER, "--prometheus: the hosts of the platform libvirt are CPUs of this machine"),
     ],
 )

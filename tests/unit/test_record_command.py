@@ -155,6 +155,10 @@ def test_bad_words_are_refused(words: list[str], said: str, capsys: pytest.Captu
             ["--platform", "libvirt", "--host", "a=x", "--host", "a=y"],
             "--host: each name and each URI may be given once",
         ),
+        (
+            ["--platform", "libvirt", "--host", "a=x", "--by", "alice"],
+            "--by belongs to --platform kubernetes, and this is libvirt",
+        ),
         (["--host", "a=x"], "--host belongs to --platform libvirt, and this is kubernetes"),
         (
             ["--platform", "libvirt", "--namespace", "x"],

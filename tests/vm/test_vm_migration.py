@@ -29,7 +29,7 @@ from loadband.rebalance.figures import measure
 from loadband.rebalance.platforms.libvirt import binding
 from loadband.rebalance.platforms.libvirt.daemons import Daemon, find_daemon, give
 from loadband.rebalance.platforms.libvirt.follower import LOOK, Follower
-from loadband.rebalance.platforms.libvirt.guests import Seed, domain_xml
+from loadband.rebalance.platforms.libvirt.guests import Seed, disk, domain_xml
 from loadband.rebalance.platforms.libvirt.lab import Lab
 from loadband.rebalance.platforms.libvirt.node import Migration
 from loadband.rebalance.platforms.libvirt.platform import Libvirt
@@ -384,66 +384,108 @@ def test_guests_migrate_in_each_way_that_the_host_allows(said: Said) -> None:
             assert burns == pytest.approx(0.2, abs=0.05)
 
 
-@contextmanager
-def daemons_of_somebody() -> Iterator[dict[str, Any]]:
-    """Connections to two daemons with a storage pool, by URI, as on machines of their own."""
-    library: Any = binding.load()
+class Somebody:
+    """Two daemons with a storage pool that were there before a run, as on machines of their own."""
+
+    def __init__(self, folder: Path, connections: dict[str, Any]) -> None:
+        self._folder = folder
+        self._connections = connections
+        self.a, self.b = connections.values()
+        self.events: list[Event] = []
+
+    def platform(self, *theirs: str) -> Libvirt:
+        library = binding.load()
+        uris = dict(zip("ab", self._connections, strict=True))
+        return Libvirt(Remote(uris, PLAN, library, sector(), "default"), PLAN, library, theirs=theirs)
+
+    def guest(self, name: str) -> None:
+        """Start a guest on a."""
+        image = self._folder / "theirs.img"
+        image.write_bytes(disk(sector()))
+        give(self._folder)
+        self.a.createXML(domain_xml(Seed(name=name, run="somebody", slice="", image=str(image))))
+
+    def until(self, platform: Libvirt, condition: Callable[[], object]) -> None:
+        over = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < over, self.events[-20:]
+            self.events.extend(platform.poll())
+            time.sleep(0.01)
+
+    def ended(self) -> list[Move]:
+        return [one for one in self.events if isinstance(one, Move) and one.state.is_end]
+
+    def names(self) -> list[list[str]]:
+        """The guests of both."""
+        return [[domain.name() for domain in one.listAllDomains()] for one in (self.a, self.b)]
+
+
+@pytest.fixture
+def somebody() -> Iterator[Somebody]:
     folder = Path(tempfile.mkdtemp(prefix="lb-", dir="/tmp"))
     pool = folder / "pool"
     pool.mkdir()
     give(folder)
     started: list[Daemon] = []
+    connections: dict[str, Any] = {}
     try:
-        connections = {}
         for name in ("a", "b"):
             started.append(Daemon(folder, name))
-            connection: Any = started[-1].connect(library)
+            connection: Any = started[-1].connect(binding.load())
             connections[started[-1].uri] = connection
             target = f"<target><path>{pool}</path></target>"
             connection.storagePoolCreateXML(f"<pool type='dir'><name>default</name>{target}</pool>")
-        yield connections
-        for connection in connections.values():
-            connection.close()
+        yield Somebody(folder, connections)
     finally:
+        for connection in connections.values():
+            for domain in connection.listAllDomains():
+                domain.destroy()
+            connection.close()
         for daemon in started:
             daemon.stop()
         shutil.rmtree(folder)
 
 
-def test_hosts_that_are_named_by_their_uris_get_the_disk_and_give_it_back(said: Said) -> None:
-    library = binding.load()
-    with daemons_of_somebody() as connections:
-        a, b = connections.values()
-        platform = Libvirt(
-            Remote(dict(zip("ab", connections, strict=True)), PLAN, library, sector(), "default"), PLAN, library
-        )
-        events: list[Event] = []
+def test_hosts_that_are_named_by_their_uris_get_the_disk_and_give_it_back(somebody: Somebody, said: Said) -> None:
+    platform = somebody.platform()
+    try:
+        platform.start()
+        assert VOLUME in somebody.a.storagePoolLookupByName("default").listVolumes()
+        platform.make("s1", "a", 0.2)
+        somebody.until(platform, lambda: not platform.pending())
+        platform.move("s1", "b", by="test", reason="hot")
+        somebody.until(platform, somebody.ended)
+        (moved,) = somebody.ended()
+        said("hosts named by URIs", "the guest migrates by the hosts' own names", f"{moved.state}: {moved.reason}")
+        assert (moved.state, moved.source, moved.destination) == (MoveState.DONE, "a", "b")
+        assert [len(names) for names in somebody.names()] == [0, 1]
+    finally:
+        left = platform.close()
+    assert left == []
+    assert somebody.names() == [[], []]
+    pool = somebody.a.storagePoolLookupByName("default")
+    pool.refresh()
+    assert pool.listVolumes() == []
 
-        def until(condition: Callable[[], object]) -> None:
-            over = time.monotonic() + 30
-            while not condition():
-                assert time.monotonic() < over, events[-20:]
-                events.extend(platform.poll())
-                time.sleep(0.01)
 
-        try:
-            platform.start()
-            assert VOLUME in a.storagePoolLookupByName("default").listVolumes()
-            platform.make("s1", "a", 0.2)
-            until(lambda: not platform.pending())
-            platform.move("s1", "b", by="test", reason="hot")
-            until(lambda: any(isinstance(one, Move) and one.state.is_end for one in events))
-            (moved,) = (one for one in events if isinstance(one, Move) and one.state.is_end)
-            said("hosts named by URIs", "the guest migrates by the hosts' own names", f"{moved.state}: {moved.reason}")
-            assert (moved.state, moved.source, moved.destination) == (MoveState.DONE, "a", "b")
-            assert [len(one.listAllDomains()) for one in (a, b)] == [0, 1]
-        finally:
-            left = platform.close()
-        assert left == []
-        assert [len(one.listAllDomains()) for one in (a, b)] == [0, 0]
-        pool = a.storagePoolLookupByName("default")
-        pool.refresh()
-        assert pool.listVolumes() == []
+def test_a_guest_that_was_there_already_is_moved_and_left_alone(somebody: Somebody, said: Said) -> None:
+    somebody.guest("web-1")
+    platform = somebody.platform("web-*")
+    try:
+        platform.start()
+        platform.make("s1", "a", 0.1)
+        somebody.until(platform, lambda: not platform.pending())
+        somebody.until(platform, lambda: all(one.host for one in platform.view().slices))
+        assert [one.name for one in platform.view().slices] == ["web-1"]
+        platform.move("web-1", "b", by="test", reason="hot")
+        somebody.until(platform, somebody.ended)
+        (moved,) = somebody.ended()
+    finally:
+        left = platform.close()
+    said("a guest that was there already", "it moves, and stays at the end", f"{moved.state}; then {somebody.names()}")
+    assert (moved.state, moved.slice, moved.destination) == (MoveState.DONE, "web-1", "b")
+    assert left == []
+    assert somebody.names() == [[], ["web-1"]]
 
 
 def test_a_destination_that_refuses_costs_nothing(said: Said) -> None:

@@ -196,6 +196,8 @@ class Slice:
     cpus: float
     """What is asked of it from now on, CPUs."""
     present: bool = True
+    made: bool = True
+    """Whether the run made it. One that was there already burns what it likes; `cpus` is what that was at first."""
 
 
 class Subject(enum.StrEnum):

@@ -921,7 +921,7 @@ class _Measure:
         counted = 0
         for name in line.present(first, line.end):
             counter = line.got.get(name)
-            if counter is None:
+            if counter is None or name not in line.made:
                 continue
             # Within a sample of the ends the counter says nothing: the same time is left out of what was asked.
             begin = counter.times[0] if first < counter.times[0] <= first + line.most_gap else first
@@ -974,7 +974,7 @@ class _Measure:
     def _faithful(self, host: str) -> tuple[int, int]:
         """Of the samples of a host that count, how many were as asked, and all."""
         line, plan = self._line, self._plan
-        slices = line.slices_on(host)
+        slices = [name for name in line.slices_on(host) if name in line.made]
         changes = sorted(at for name in slices for at in line.asked[name].times if line.placed(name, at) == host)
         first = self._first_accepted
         end = line.end if first is None else min(line.end, first)

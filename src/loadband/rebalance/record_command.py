@@ -89,7 +89,7 @@ def _libvirt(where: Where) -> Followed:
 
 
 PLATFORMS: Mapping[str, Callable[[Where], Followed]] = {"kubernetes": _kubernetes, "libvirt": _libvirt}
-OPTIONS = {"kubernetes": ("nodes", "namespace"), "libvirt": ("host", "guest")}
+OPTIONS = {"kubernetes": ("nodes", "namespace", "by"), "libvirt": ("host", "guest")}
 """By platform, the options that no other one has."""
 
 
@@ -133,14 +133,6 @@ def record_parser() -> ArgumentParser:
         help="Its alert, thresholds and limits are what the report judges by; default: no limits.",
     )
     parser.add_argument(
-        "--by",
-        metavar="WHO",
-        action="append",
-        default=[],
-        help="Who may move, as recorded: anybody else's move makes the verdict INVALID. May be given several times; "
-        "default: moves of anybody count.",
-    )
-    parser.add_argument(
         "--platform", choices=list(PLATFORMS), default="kubernetes", help="Default: kubernetes, that of KUBECONFIG."
     )
     cluster = parser.add_argument_group("with --platform kubernetes")
@@ -153,6 +145,14 @@ def record_parser() -> ArgumentParser:
         action="append",
         default=[],
         help="Whose pods are followed; may be given several times; default: all.",
+    )
+    cluster.add_argument(
+        "--by",
+        metavar="WHO",
+        action="append",
+        default=[],
+        help="Who may move, as recorded: anybody else's move makes the verdict INVALID. May be given several times; "
+        "default: moves of anybody count.",
     )
     virtual = parser.add_argument_group("with --platform libvirt")
     uris.add_option(virtual, "A host, by its name in Prometheus, and its libvirt; once for each host. It is only read.")

@@ -160,6 +160,14 @@ def run_parser() -> ArgumentParser:
         "--pool", metavar="NAME", default="default", help="Storage pool for the guests' disk; default: default."
     )
     virtual.add_argument(
+        "--guest",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="Guests that are there already and may be moved, as in 'web-*'; may be given several times. They stay as "
+        "they are, and the run's own guests stay where they are. Default: the run's own are moved.",
+    )
+    virtual.add_argument(
         "--migration",
         choices=[each.value for each in Migration],
         default=Migration.PRE_COPY.value,
@@ -229,7 +237,9 @@ def _session(asked: argparse.Namespace) -> Session:
             descheduler=asked.descheduler,
             scheduler=asked.scheduler,
         ),
-        virtual=Virtual(uris=uris.named(asked), pool=asked.pool, migration=Migration(asked.migration)),
+        virtual=Virtual(
+            uris=uris.named(asked), pool=asked.pool, migration=Migration(asked.migration), guests=asked.guest
+        ),
         repeats=asked.repeats or scenario.repeats,
         seed=scenario.seed if asked.seed is None else asked.seed,
         out=asked.out or Path(f"{scenario.name}-{rebalancer}-{stamp}"),

@@ -80,6 +80,8 @@ class Virtual:
     """The storage pool for the guests' disk, on each host."""
     migration: Migration = Migration.PRE_COPY
     """How guests migrate."""
+    guests: Sequence[str] = ()
+    """Patterns of the names of guests that are there already and may be moved; none: those that the run makes are."""
 
 
 Platforms = Mapping[str, Callable[["Session"], Platform]]
@@ -116,15 +118,18 @@ def _libvirt(session: Session) -> Platform:
     library = binding.load()
     sector = files("loadband.rebalance.platforms.libvirt").joinpath("guest.img").read_bytes()
     ground: Ground
-    if session.virtual.uris:
+    virtual = session.virtual
+    if virtual.guests and not virtual.uris:
+        raise PlatformError("--guest needs --host: the hosts that a run makes on this machine have no other guests")
+    if virtual.uris:
         if session.existing is None:
             raise PlatformError("--host needs --prometheus: the run's own Prometheus sees no hosts but this machine's")
-        if len(session.virtual.uris) != len(scenario.hosts):
+        if len(virtual.uris) != len(scenario.hosts):
             raise PlatformError(f"{scenario.name} needs {len(scenario.hosts)} hosts, each named by --host NAME=URI")
-        ground = Remote(session.virtual.uris, plan, library, sector, session.virtual.pool)
+        ground = Remote(virtual.uris, plan, library, sector, virtual.pool)
     else:
         ground = Lab(scenario.hosts, plan, library, sector)
-    return Libvirt(ground, plan, library, fail_moves=scenario.fail_moves, how=session.virtual.migration)
+    return Libvirt(ground, plan, library, fail_moves=scenario.fail_moves, how=virtual.migration, theirs=virtual.guests)
 
 
 def connect(namespace: str) -> Server:

@@ -479,6 +479,11 @@ class Timeline:
     # Slices
 
     @cached_property
+    def made(self) -> frozenset[str]:
+        """The slices that the run made, which burn what they are asked for; others were there already."""
+        return frozenset(name for name, events in self._slices.items() if events[0].made)
+
+    @cached_property
     def asked(self) -> Mapping[str, Steps]:
         """By slice, the CPUs that it is asked for over time; 0 while it isn't there."""
         return {

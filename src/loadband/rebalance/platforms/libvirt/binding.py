@@ -71,6 +71,10 @@ class Domain(Protocol):
         """Its name."""
         ...
 
+    def isPersistent(self) -> int:  # noqa: N802 - libvirt's own name
+        """1 if its host remembers it when it has ended."""
+        ...
+
     def UUIDString(self) -> str:  # noqa: N802 - libvirt's own name
         """The same on all hosts, and for ever."""
         ...
@@ -179,6 +183,8 @@ class Library(Protocol):
 
     VIR_MIGRATE_LIVE: int
     VIR_MIGRATE_PEER2PEER: int
+    VIR_MIGRATE_PERSIST_DEST: int
+    VIR_MIGRATE_UNDEFINE_SOURCE: int
     VIR_MIGRATE_AUTO_CONVERGE: int
     VIR_MIGRATE_POSTCOPY: int
     VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION: int

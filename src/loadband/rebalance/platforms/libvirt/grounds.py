@@ -77,6 +77,10 @@ class Ground(Protocol):
         """What a guest is made from."""
         ...
 
+    def adopt(self, domain: str) -> None:
+        """Count a guest that was there already as part of the run."""
+        ...
+
     def cpus(self, host: str) -> Cpus | None:
         """The CPUs that are a host; None: all of the machine."""
         ...

@@ -120,6 +120,10 @@ class Lab:
         self._known.add(domain)
         return Makings(str(self._place(IMAGE)), str(self._place(f"{domain}.log")), self._accelerator, ends_itself=True)
 
+    def adopt(self, domain: str) -> None:
+        """See `Ground`."""
+        self._known.add(domain)
+
     def cpus(self, host: str) -> Cpus | None:
         """See `Ground`."""
         return self._site.cpus[host]

@@ -162,14 +162,16 @@ class Node:
         stream.recv(1)
         return Console(stream)
 
-    def migrate(  # noqa: PLR0913, PLR0917 - all that a migration is
+    def migrate(  # noqa: PLR0913 - all that a migration is
         self,
         name: str,
         destination: Node,
         uri: str,
         parameters: Mapping[str, str],
         cpus: Cpus | None,
+        *,
         how: Migration = Migration.PRE_COPY,
+        made: bool = True,
     ) -> Arrival:
         """Migrate a guest, live, and wait until that is done.
 
@@ -180,12 +182,17 @@ class Node:
             parameters: VIR_MIGRATE_PARAM_* beside the description.
             cpus: the guest's at the destination; None: all.
             how: what is done if it writes its memory faster than it can be sent.
+            made: whether the run made it; if not, it stays as its owner has described it.
         """
         library, domain = self._library, self._connection.lookupByName(name)
-        xml = guests.confined(domain.XMLDesc(library.VIR_DOMAIN_XML_MIGRATABLE), cpus)
         flags = library.VIR_MIGRATE_LIVE | library.VIR_MIGRATE_PEER2PEER | self._flag(how)
+        if made:
+            xml = guests.confined(domain.XMLDesc(library.VIR_DOMAIN_XML_MIGRATABLE), cpus)
+            parameters = {library.VIR_MIGRATE_PARAM_DEST_XML: xml, **parameters}
+        elif domain.isPersistent():
+            flags |= library.VIR_MIGRATE_PERSIST_DEST | library.VIR_MIGRATE_UNDEFINE_SOURCE
         with self._switching(domain) if how is Migration.POST_COPY else nullcontext():
-            domain.migrateToURI3(uri, {library.VIR_MIGRATE_PARAM_DEST_XML: xml, **parameters}, flags)
+            domain.migrateToURI3(uri, dict(parameters), flags)
         return Arrival(time.time(), destination.cost(name))
 
     def _flag(self, how: Migration) -> int:

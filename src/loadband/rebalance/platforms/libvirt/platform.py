@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from statistics import median
 
@@ -24,6 +25,7 @@ from loadband.rebalance.events import (
     Trouble,
 )
 from loadband.rebalance.platforms import MoveRefusedError, PlatformError, SliceView, Target, View
+from loadband.rebalance.platforms.history import History
 from loadband.rebalance.platforms.libvirt import guests
 from loadband.rebalance.platforms.libvirt.binding import Library, code_of
 from loadband.rebalance.platforms.libvirt.grounds import Ground
@@ -93,6 +95,13 @@ class _Guest:
     migration: _Moving | None = None
     sampled: float = float("-inf")
     """The time of its last sample."""
+    burnt: History | None = None
+    """Of a guest that was there already, what it has used lately; None: the run made it."""
+
+    @property
+    def made(self) -> bool:
+        """Whether the run made it."""
+        return self.burnt is None
 
     @property
     def up(self) -> bool:
@@ -110,6 +119,8 @@ class Libvirt:
         fail_moves: how many moves fail before the first one succeeds.
         patience: seconds for a migration before it is cancelled.
         how: how guests migrate.
+        theirs: patterns of the names of guests that are there already and may be moved, as shells have them. If there
+            are any, what the run makes stays where it is.
     """
 
     def __init__(  # noqa: PLR0913 - the parts, and what a run may want otherwise
@@ -121,6 +132,7 @@ class Libvirt:
         fail_moves: int = 0,
         patience: float = MOVE_SECONDS,
         how: Migration = Migration.PRE_COPY,
+        theirs: Sequence[str] = (),
     ) -> None:
         self._ground = ground
         self._plan = plan
@@ -128,6 +140,7 @@ class Libvirt:
         self._fail_moves = fail_moves
         self._patience = patience
         self._how = how
+        self._theirs = tuple(theirs)
         self._run = secrets.token_hex(4)
         self._nodes: Mapping[str, Node] = {}
         self._guests: dict[str, _Guest] = {}
@@ -145,6 +158,8 @@ class Libvirt:
     def describe(self) -> Part:
         """See `Platform`."""
         settings = {**self._ground.settings(), "migration": self._how.value, "run": self._run}
+        if self._theirs:
+            settings["may be moved"] = f"the guests {', '.join(self._theirs)}, which the run didn't make"
         return Part(name="libvirt", version=self._versions, counts_others=True, settings=settings)
 
     @property
@@ -163,6 +178,33 @@ class Libvirt:
         self._versions = ", ".join(sorted({node.version() for node in self._nodes.values()}))
         for node in self._nodes.values():
             node.watch()
+        if self._theirs:
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Find the guests that are there already and may be moved.
+
+        Raises:
+            PlatformError: there is none, a name is on two hosts, or a daemon doesn't answer.
+        """
+        for host, node in self._nodes.items():
+            try:
+                found = node.look().guests
+            except self._library.libvirtError as error:
+                raise PlatformError(f"host {host} doesn't say which guests it has: {error}") from error
+            for name, usage in found.items():
+                if not (usage.running and any(fnmatchcase(name, pattern) for pattern in self._theirs)):
+                    continue
+                if name in self._guests:
+                    where = f"on {self._guests[name].host} and on {host}"
+                    raise PlatformError(f"--guest: a guest {name} is {where}: give patterns that tell them apart")
+                self._guests[name] = _Guest(
+                    name, name, host, 0.0, movable=True, pace=Pace(0.0), coming=None, burnt=History(self._plan.window)
+                )
+                self._guests[name].here = time.monotonic()
+                self._ground.adopt(name)
+        if not self._guests:
+            raise PlatformError(f"--guest {' '.join(self._theirs)}: no guest of such a name runs on any host")
 
     def targets(self) -> Sequence[Target]:
         """See `Platform`."""
@@ -196,6 +238,7 @@ class Libvirt:
             )
         )
         coming = self._nodes[host].bring(domain, xml)
+        movable = movable and not self._theirs
         self._guests[name] = _Guest(name, domain, host, cpus, movable, Pace(cpus, self._units_per_cpu(host)), coming)
 
     def _units_per_cpu(self, host: str) -> float:
@@ -203,7 +246,7 @@ class Libvirt:
         known = [
             one.pace.units_per_cpu
             for one in self._guests.values()
-            if one.host == host and one.asked and one.pace.settled
+            if one.made and one.host == host and one.asked and one.pace.settled
         ]
         return median(known) if known else UNITS_PER_CPU
 
@@ -238,7 +281,9 @@ class Libvirt:
         return [one.name for one in self._guests.values() if not (one.up and one.pace.settled)]
 
     def _tell(self, one: _Guest, *, present: bool = True) -> None:
-        self._events.append(Slice(at=time.time(), name=one.name, host=one.host, cpus=one.asked, present=present))
+        self._events.append(
+            Slice(at=time.time(), name=one.name, host=one.host, cpus=one.asked, present=present, made=one.made)
+        )
 
     # Moves
 
@@ -293,8 +338,8 @@ class Libvirt:
         if self._fail_moves > 0:
             self._fail_moves -= 1
             uri = NOWHERE
-        how = self._how
-        return source.submit_move(lambda: source.migrate(domain, target, uri, parameters, cpus, how))
+        how, made = self._how, one.made
+        return source.submit_move(lambda: source.migrate(domain, target, uri, parameters, cpus, how=how, made=made))
 
     def _end_move(
         self, one: _Guest, migration: _Moving, state: MoveState, why: str, arrival: Arrival | None = None
@@ -355,11 +400,16 @@ class Libvirt:
             time.time(),
             self._ground.views(),
             tuple(
-                SliceView(one.name, one.host if one.up else None, one.asked)
+                SliceView(one.name, one.host if one.up and not self._unknown(one) else None, one.asked)
                 for one in self._guests.values()
                 if one.movable
             ),
         )
+
+    @staticmethod
+    def _unknown(one: _Guest) -> bool:
+        """Whether nobody knows yet what a guest burns."""
+        return one.burnt is not None and one.burnt.rate() is None
 
     def poll(self) -> Sequence[Event]:
         """See `Platform`."""
@@ -376,7 +426,8 @@ class Libvirt:
                 self._follow_move(one, one.migration, now)
             if one.up:
                 self._measure(one, room=room[one.host])
-                self._talk(one, now)
+                if one.made:
+                    self._talk(one, now)
                 self._look_for(one, now)
         if now >= self._next_sample:
             self._sample()
@@ -405,8 +456,18 @@ class Libvirt:
         if one.born is None:
             one.born = count.cpu_seconds
         one.used = one.base + max(count.cpu_seconds - one.born, 0.0)
-        if one.pace.add(count.monotonic, one.used, room=room):
+        if one.burnt is not None:
+            self._look_at(one, one.burnt, count.monotonic)
+        elif one.pace.add(count.monotonic, one.used, room=room):
             one.spoken = float("-inf")
+
+    def _look_at(self, one: _Guest, burnt: History, at: float) -> None:
+        """See how much a guest burns that was there already."""
+        first = burnt.rate() is None
+        burnt.add(at, one.used)
+        one.asked = burnt.rate() or 0.0
+        if first and burnt.rate() is not None:
+            self._tell(one)
 
     def _talk(self, one: _Guest, now: float) -> None:
         """Tell a slice how much to work, if that has changed or was told long ago."""
@@ -484,7 +545,7 @@ class Libvirt:
     def _sample(self) -> None:
         self._events += self._ground.sample()
         for one in self._guests.values():
-            count = self._ground.count(one.host, one.domain) if one.up else None
+            count = self._ground.count(one.host, one.domain) if one.up and one.made else None
             if count is None or one.born is None or count.at <= one.sampled:
                 continue
             one.sampled = count.at

@@ -144,6 +144,10 @@ class Remote:
         self._known.add(domain)
         return Makings(self._image, "", self._accelerator, ends_itself=False)
 
+    def adopt(self, domain: str) -> None:
+        """See `Ground`."""
+        self._known.add(domain)
+
     def cpus(self, host: str) -> Cpus | None:  # noqa: ARG002 - the same for all
         """See `Ground`."""
         return None
