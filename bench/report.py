@@ -151,11 +151,13 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
             f"- command: `make bench` ({versions})", *(f"- {name}: {value}" for name, value in results.machine.items())
         ),
         "\n".join(table),
-        f"✓ and ✗: loadband met or missed its goal. ?: not measurable on this machine. {_repeated(results)}".rstrip(),
+        _wrapped(f"✓ and ✗: loadband met or missed its goal. ?: not measurable on this machine. {_repeated(results)}"),
         *_told("What a tool can't do", _reasons(results)),
         *_told("Missed goals", missed(results)),
         *_told("Disturbed by other processes on the machine", _disturbed(results)),
         *(f"![{title}]({file})" for title, file in pictures),
+        "## The tools",
+        _wrapped(*(f"- {tool.name}: {tool.about}" for tool in TOOLS if tool.name in tools)),
         "## How the tools were started",
         "\n".join(["| | | command |", "|---|---|---|", *_commands(results)]),
         "## What the numbers mean",
@@ -227,5 +229,7 @@ Everything is measured outside of the tools, over windows of 1 s that slide by 0
 - *CPU time without the burn calls* is the process' CPU time minus that of its calls to `pbkdf2_hmac`.
 - *Memory* is resident memory for a tool of one process; for several processes, the sum of their proportional shares
   (PSS).
-- *A neighbour* is an independent load: a share of each CPU, in turns of some milliseconds.
+- *A neighbour* is an independent load: a share of each CPU, in turns of some milliseconds. Beside one that burns for
+  100 ms in each 300 ms, a load with the right mean that doesn't follow it at all would show an error of 1.5 pp, since a
+  window holds three or four of its bursts. They come faster than a loop with 10 looks a second can make up for them.
 """

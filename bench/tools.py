@@ -156,8 +156,18 @@ TOOLS = (
         _stress_ng,
         "open loop: --cpu-load is a share of each process' own time, which an operator has worked out",
     ),
-    Tool("lookbusy", "lookbusy", _lookbusy, "closed loop on the ticks of /proc/stat, one process per CPU"),
-    Tool("chaosblade", "chaos_os", _chaosblade, "closed loop on the ticks of /proc/stat, in turns of a second"),
+    Tool(
+        "lookbusy",
+        "lookbusy",
+        _lookbusy,
+        "closed loop on the ticks of /proc/stat, one process per CPU; not in Debian, built from its source",
+    ),
+    Tool(
+        "chaosblade",
+        "chaos_os",
+        _chaosblade,
+        "closed loop on the ticks of /proc/stat, in turns of a second; chaos_os, built from chaosblade-exec-os",
+    ),
     Tool(
         "ancestor",
         LOADBAND,
