@@ -94,8 +94,8 @@ class Adaptive:
     """None: as many as can burn all of the reach."""
     gain: float = 0.4
     """g of one regulator alone, per `PERIOD`."""
-    floor_up: float = 0.06
-    """64 regulators on a host swing for ever with twice as much: then their gains add up to 8."""
+    floor_up: float = 0.125
+    """With half of it, 64 regulators on a host would settle, but four on a node would share less fairly for a minute."""
     floor_down: float = 0.02
 
     PERIOD = 0.1

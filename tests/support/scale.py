@@ -199,7 +199,8 @@ costs isn't: `test_many_cpus.py` measures a cycle on files of such a machine.
 _TOGETHER = f"""\
 Several regulators on a host with {SHARED_CPUS} CPUs start one after the other; the neighbour comes a minute after the
 last of them. Jain's index is that of the second half minute beside the neighbour: the more there are, the longer it
-takes until their shares are equal again.
+takes until their shares are equal again. From about 20 on they swing after it arrives: the gains with which those come
+up that burn little add up to more than one host can stand. Use fewer, larger ones.
 """
 
 

@@ -17,11 +17,10 @@ def test_machines_of_all_kinds_are_held(condition: Condition, cpus: int) -> None
     assert found.beside <= 0.02
 
 
-@pytest.mark.parametrize("regulators", [32, 64])
-def test_many_regulators_share_a_host(regulators: int) -> None:
+@pytest.mark.parametrize("regulators", [4, 16])
+def test_up_to_sixteen_regulators_share_a_host(regulators: int) -> None:
     found = together(regulators)
     print(f"{regulators} regulators: {found}")
     assert max(found.joined, found.arrives) <= 5
     assert found.error <= 0.005
-    # They become equal slowly: 16 are after half a minute, 64 after some minutes.
-    assert found.fairness >= 0.85
+    assert found.fairness >= 0.95
