@@ -95,7 +95,7 @@ class Adaptive:
     gain: float = 0.4
     """g of one regulator alone, per `PERIOD`."""
     floor_up: float = 0.125
-    """With half of it, 64 regulators on a host would settle, but four would share it less fairly for a minute."""
+    """With half of it, 64 regulators on a host would settle, but four would share it less fairly."""
     floor_down: float = 0.02
 
     PERIOD = 0.1
