@@ -3,9 +3,8 @@
 `python -m bench.helpers burn CPUS` is the neighbour: an ordinary load of that many CPUs, spread over all CPUs that it
 may use, which ignores other processes. `burst CPUS` burns whole CPUs for 100 ms, then rests for 200 ms; `build CPUS` is
 a compiler that keeps one CPU busy, and `serve CPUS` a web server with clients, 200 requests a second for each CPU.
-`python -m bench.helpers scrape PORT RATE` requests /metrics RATE times a second
-over persistent connections, as Prometheus does. At its end it prints how long each answer took, as a JSON list of
-seconds.
+`python -m bench.helpers scrape PORT RATE` requests /metrics RATE times a second over persistent connections, as
+Prometheus does. At its end it prints how long each answer took, as a JSON list of seconds.
 """
 
 from __future__ import annotations
@@ -110,20 +109,25 @@ def build() -> None:
             compile(source.read_bytes(), str(source), "exec")
 
 
-def serve(rate: float) -> None:
-    """Serve a folder with Python's library to clients that together ask so many times a second, for ever."""
+def serve(rate: float) -> list[threading.Thread]:
+    """Serve a folder with Python's library; returns clients that together ask so many times a second, not started."""
     folder = str(Path(json.__file__).parent)
     quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return clients(int(server.server_address[1]), rate, [], "/")
+
+
+def clients(port: int, rate: float, took: list[float], path: str = "/metrics") -> list[threading.Thread]:
+    """Return what requests a path so many times a second, over as many connections as that takes; not started."""
     count = max(round(rate / RATE_OF_CONNECTION), 1)
-    for index in range(count):
-        took: list[float] = []
-        arguments = (int(server.server_address[1]), rate / count, took, index / rate, "/")
-        threading.Thread(target=scrape, args=arguments, daemon=True).start()
+    return [
+        threading.Thread(target=scrape, args=(port, rate / count, took, index / rate, path), daemon=True)
+        for index in range(count)
+    ]
 
 
-def scrape(port: int, rate: float, took: list[float], phase: float, path: str = "/metrics") -> None:
+def scrape(port: int, rate: float, took: list[float], phase: float, path: str) -> None:
     """Request a path at a rate, for ever, starting in `phase` seconds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     due = time.monotonic() + phase
@@ -152,14 +156,9 @@ def main(kind: str, *arguments: str) -> None:
     elif kind == "build":
         threads = [threading.Thread(target=build, daemon=True)]
     elif kind == "serve":
-        threads = [threading.Thread(target=serve, args=(REQUESTS * float(arguments[0]),), daemon=True)]
+        threads = serve(REQUESTS * float(arguments[0]))
     else:
-        port, rate = int(arguments[0]), float(arguments[1])
-        count = max(round(rate / RATE_OF_CONNECTION), 1)
-        threads = [
-            threading.Thread(target=scrape, args=(port, rate / count, took, index / rate), daemon=True)
-            for index in range(count)
-        ]
+        threads = clients(int(arguments[0]), float(arguments[1]), took)
     for thread in threads:
         thread.start()
     sys.stdin.read()

@@ -463,10 +463,11 @@ class Libvirt:
 
     def _look_at(self, one: _Guest, burnt: History, at: float) -> None:
         """See how much a guest burns that was there already."""
-        first = burnt.rate() is None
+        before = burnt.rate()
         burnt.add(at, one.used)
-        one.asked = burnt.rate() or 0.0
-        if first and burnt.rate() is not None:
+        rate = burnt.rate()
+        one.asked = rate or 0.0
+        if before is None and rate is not None:
             self._tell(one)
 
     def _talk(self, one: _Guest, now: float) -> None:
