@@ -244,18 +244,12 @@ def sector() -> bytes:
     return files("loadband.rebalance.platforms.libvirt").joinpath("guest.img").read_bytes()
 
 
-class Stage:
+class Polled:
     """A platform of the hosts a and b that is polled while something is waited for."""
 
-    def __init__(self) -> None:
-        library = binding.load()
-        self.lab = Lab(["a", "b"], PLAN, library, sector())
-        self.platform = Libvirt(self.lab, PLAN, library)
+    def __init__(self, platform: Libvirt) -> None:
+        self.platform = platform
         self.events: list[Event] = []
-        self.beats: list[tuple[float, int]] = []
-        """When how many points stood on the console."""
-        self.burnt: list[tuple[float, float]] = []
-        """When how many CPU-seconds the guest had used on the host on which it is."""
 
     def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
         until = time.monotonic() + seconds
@@ -264,6 +258,25 @@ class Stage:
             self.events += self.platform.poll()
             self.look()
             time.sleep(0.01)
+
+    def look(self) -> None:
+        """What else is looked at after each poll."""
+
+    def ended(self) -> list[Move]:
+        return [one for one in self.events if isinstance(one, Move) and one.state.is_end]
+
+
+class Stage(Polled):
+    """One whose daemons are the run's own."""
+
+    def __init__(self) -> None:
+        library = binding.load()
+        self.lab = Lab(["a", "b"], PLAN, library, sector())
+        super().__init__(Libvirt(self.lab, PLAN, library))
+        self.beats: list[tuple[float, int]] = []
+        """When how many points stood on the console."""
+        self.burnt: list[tuple[float, float]] = []
+        """When how many CPU-seconds the guest had used on the host on which it is."""
 
     def go(self, seconds: float) -> None:
         over = time.monotonic() + seconds
@@ -274,9 +287,6 @@ class Stage:
             self.beats.append((time.monotonic(), console.stat().st_size))
         for guest in self.platform._guests.values():
             self.burnt.append((time.monotonic(), guest.used))
-
-    def ended(self) -> list[Move]:
-        return [one for one in self.events if isinstance(one, Move) and one.state.is_end]
 
     def not_ready(self) -> list[Disturbance]:
         return [one for one in self.events if isinstance(one, Disturbance) and one.what is Trouble.HOST_NOT_READY]
@@ -391,12 +401,11 @@ class Somebody:
         self._folder = folder
         self._connections = connections
         self.a, self.b = connections.values()
-        self.events: list[Event] = []
 
-    def platform(self, *theirs: str) -> Libvirt:
+    def polled(self, *theirs: str) -> Polled:
         library = binding.load()
         uris = dict(zip("ab", self._connections, strict=True))
-        return Libvirt(Remote(uris, PLAN, library, sector(), "default"), PLAN, library, theirs=theirs)
+        return Polled(Libvirt(Remote(uris, PLAN, library, sector(), "default"), PLAN, library, theirs=theirs))
 
     def guest(self, name: str) -> None:
         """Start a guest on a."""
@@ -404,16 +413,6 @@ class Somebody:
         image.write_bytes(disk(sector()))
         give(self._folder)
         self.a.createXML(domain_xml(Seed(name=name, run="somebody", slice="", image=str(image))))
-
-    def until(self, platform: Libvirt, condition: Callable[[], object]) -> None:
-        over = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < over, self.events[-20:]
-            self.events.extend(platform.poll())
-            time.sleep(0.01)
-
-    def ended(self) -> list[Move]:
-        return [one for one in self.events if isinstance(one, Move) and one.state.is_end]
 
     def names(self) -> list[list[str]]:
         """The guests of both."""
@@ -447,20 +446,20 @@ def somebody() -> Iterator[Somebody]:
 
 
 def test_hosts_that_are_named_by_their_uris_get_the_disk_and_give_it_back(somebody: Somebody, said: Said) -> None:
-    platform = somebody.platform()
+    it = somebody.polled()
     try:
-        platform.start()
+        it.platform.start()
         assert VOLUME in somebody.a.storagePoolLookupByName("default").listVolumes()
-        platform.make("s1", "a", 0.2)
-        somebody.until(platform, lambda: not platform.pending())
-        platform.move("s1", "b", by="test", reason="hot")
-        somebody.until(platform, somebody.ended)
-        (moved,) = somebody.ended()
+        it.platform.make("s1", "a", 0.2)
+        it.until(lambda: not it.platform.pending())
+        it.platform.move("s1", "b", by="test", reason="hot")
+        it.until(it.ended)
+        (moved,) = it.ended()
         said("hosts named by URIs", "the guest migrates by the hosts' own names", f"{moved.state}: {moved.reason}")
         assert (moved.state, moved.source, moved.destination) == (MoveState.DONE, "a", "b")
         assert [len(names) for names in somebody.names()] == [0, 1]
     finally:
-        left = platform.close()
+        left = it.platform.close()
     assert left == []
     assert somebody.names() == [[], []]
     pool = somebody.a.storagePoolLookupByName("default")
@@ -470,18 +469,18 @@ def test_hosts_that_are_named_by_their_uris_get_the_disk_and_give_it_back(somebo
 
 def test_a_guest_that_was_there_already_is_moved_and_left_alone(somebody: Somebody, said: Said) -> None:
     somebody.guest("web-1")
-    platform = somebody.platform("web-*")
+    it = somebody.polled("web-*")
     try:
-        platform.start()
-        platform.make("s1", "a", 0.1)
-        somebody.until(platform, lambda: not platform.pending())
-        somebody.until(platform, lambda: all(one.host for one in platform.view().slices))
-        assert [one.name for one in platform.view().slices] == ["web-1"]
-        platform.move("web-1", "b", by="test", reason="hot")
-        somebody.until(platform, somebody.ended)
-        (moved,) = somebody.ended()
+        it.platform.start()
+        it.platform.make("s1", "a", 0.1)
+        it.until(lambda: not it.platform.pending())
+        it.until(lambda: all(one.host for one in it.platform.view().slices))
+        assert [one.name for one in it.platform.view().slices] == ["web-1"]
+        it.platform.move("web-1", "b", by="test", reason="hot")
+        it.until(it.ended)
+        (moved,) = it.ended()
     finally:
-        left = platform.close()
+        left = it.platform.close()
     said("a guest that was there already", "it moves, and stays at the end", f"{moved.state}; then {somebody.names()}")
     assert (moved.state, moved.slice, moved.destination) == (MoveState.DONE, "web-1", "b")
     assert left == []
