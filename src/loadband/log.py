@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from loadband import output
@@ -200,22 +201,30 @@ def _line_of(record: logging.LogRecord) -> Line:
 
 def load() -> None:
     """Load structlog, unless it is loaded: while the loop runs already, what that takes would count as its own cost."""
-    with _without_rich():
+    with _without(_ABSENT):
         import structlog  # noqa: F401, PLC0415 - to load it is all that is wanted
 
 
+_ABSENT: Mapping[str, ModuleType | None] = {
+    # For coloured tracebacks, which no line here has: 4 MiB. That None means absent is documented: docs.python.org, The
+    # import system, the module cache.
+    "rich": None,
+    # For methods that are awaited, of which nobody here is one: 1.8 MiB. It can't be absent, only empty.
+    "asyncio": ModuleType("asyncio"),
+}
+"""What structlog loads and doesn't need, and what it finds instead."""
+
+
 @contextmanager
-def _without_rich() -> Iterator[None]:
-    """Let rich seem absent: structlog would load it, 4 MiB, for coloured tracebacks, which no line here has."""
-    if "rich" in sys.modules:
-        yield
-        return
-    # That None means absent is documented: docs.python.org, The import system, the module cache.
-    sys.modules["rich"] = None  # type: ignore[assignment]  # the stubs only know modules
+def _without(absent: Mapping[str, ModuleType | None]) -> Iterator[None]:
+    """Put others in place of modules, for as long as it lasts; those that are loaded already stay."""
+    hidden = {name: module for name, module in absent.items() if name not in sys.modules}
+    sys.modules.update(hidden)  # type: ignore[arg-type]  # the stubs only know modules
     try:
         yield
     finally:
-        sys.modules.pop("rich", None)
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 def _writer(file: TextIO, level: str, style: Literal["text", "json"]) -> Callable[[Line], None]:

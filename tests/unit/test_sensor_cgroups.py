@@ -87,6 +87,19 @@ def test_lines_that_are_not_about_cgroups_are_ignored(line: str, tmp_path: Path)
     assert directories(tmp_path, "0::/a\n", mounts, "cg/a") == ["cg/a", "cg"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "43 23 0:43 / - cgroup2 cgroup rw",
+        "43 23 0:43 / /cg rw - cgroup2 cgroup",
+        "43 23 0:43 / /cg rw - cgroup2 cgroup rw more",
+    ],
+)
+def test_a_line_about_a_cgroup_mount_that_lacks_something_is_garbled(line: str) -> None:
+    with pytest.raises(ValueError, match="the line of a mount of cgroup2 is garbled"):
+        parse_mountinfo(line)
+
+
 def test_a_cgroup_mount_below_another_file_system_is_not_seen(tmp_path: Path) -> None:
     mounts = V2_MOUNT.format(root="/", point="/cg") + "42 23 0:42 / /cg rw - tmpfs tmpfs rw\n"
     assert directories(tmp_path, "0::/a\n", mounts, "cg/a") == []

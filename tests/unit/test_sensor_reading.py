@@ -129,6 +129,8 @@ def test_waiting_for_io_may_turn_idle_again() -> None:
 
 def test_iowait_may_decrease_by_itself() -> None:
     assert read(HOST, after(HOST, own=0.1, idle=0.08, iowait=-0.3)).idle == pytest.approx(0.4)
+    # A step less than nothing is rounding: waiting had turned idle.
+    assert read(HOST, after(HOST, own=0.1, idle=0.08, iowait=-0.09)).idle == 0
 
 
 @pytest.mark.parametrize("idle", [-0.01, 0.2 + 0.01])
@@ -156,6 +158,12 @@ def test_the_longest_gap_allowed_is_a_reading() -> None:
 )
 def test_a_counter_that_went_backwards_is_dropped(sample: Sample, moved: dict[str, float]) -> None:
     assert dropped(sample, after(sample, **moved)) is DropReason.BACKWARDS
+
+
+def test_by_how_much_a_counter_went_backwards_is_said_without_a_sign() -> None:
+    result = difference(HOST, after(HOST, idle=-0.5), 1.0)
+    assert isinstance(result, Dropped)
+    assert result.why == "the idle time of /proc/stat went back by 0.500 s"
 
 
 def test_steal_that_went_backwards_counts_as_none() -> None:
@@ -193,6 +201,11 @@ def test_use_that_does_not_even_follow_our_own_is_dropped() -> None:
 
 def test_use_may_be_a_tick_behind_our_own() -> None:
     assert read(CONTAINER, after(CONTAINER, own=0.04, busy=0.033)).own == pytest.approx(0.8)
+
+
+def test_our_own_use_may_seem_larger_than_that_of_all_until_it_is_twice_as_large() -> None:
+    assert read(CONTAINER, after(CONTAINER, 0.4, own=0.15, busy=0.1)).own == pytest.approx(0.75)
+    assert dropped(CONTAINER, after(CONTAINER, 0.4, own=0.22, busy=0.1)) is DropReason.FROZEN
 
 
 @pytest.mark.parametrize(
