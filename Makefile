@@ -108,16 +108,20 @@ cpu: setup-dev ## run tests on real CPUs: some minutes, on an otherwise idle mac
 # Other work on the machine may fail a measurement once; a broken law fails it twice.
 AGAIN := --last-failed --last-failed-no-failures none
 
-mutants: setup-dev ## mutation tests of what decides a run: an hour of one CPU; lists what survives
-	@rm -rf build/mutants/tree && mkdir -p build/mutants/tree
-	@$(PIP) install --upgrade --target build/mutants/tool cosmic-ray
-	@cp -r src tests docs scenarios pyproject.toml build/mutants/tree/
-	@cd build/mutants/tree && rm -f ../session.sqlite && export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="src:$(CURDIR)/build/mutants/tool" && \
-		$(MUTATE) init tests/support/mutants.toml ../session.sqlite && \
-		python -m cosmic_ray.tools.filters.operators_filter ../session.sqlite tests/support/mutants.toml && \
-		$(MUTATE) baseline tests/support/mutants.toml && \
-		$(MUTATE) exec tests/support/mutants.toml ../session.sqlite; \
+mutants: setup-dev ## mutation tests of one part, an hour of one CPU; lists what survives; see PART
+	@rm -rf $(MUTANTS) && mkdir -p $(MUTANTS)/tree
+	@$(BIN)/python tests/support/mutants.py $(PART) > $(MUTANTS)/part.toml
+	@test -d build/mutants/tool || $(PIP) install --target build/mutants/tool cosmic-ray
+	@cp -r src tests docs scenarios pyproject.toml $(MUTANTS)/tree/
+	@cd $(MUTANTS)/tree && export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="src:$(CURDIR)/build/mutants/tool" && \
+		$(MUTATE) init ../part.toml ../session.sqlite && \
+		python -m cosmic_ray.tools.filters.operators_filter ../session.sqlite ../part.toml && \
+		$(MUTATE) baseline ../part.toml && \
+		$(MUTATE) exec ../part.toml ../session.sqlite; \
 		python -m cosmic_ray.tools.report --show-diff --surviving-only ../session.sqlite
+# proof: what judges a run; of the regulator: law, loop, sensor, workers.
+PART ?= proof
+MUTANTS := build/mutants/$(PART)
 MUTATE := python -m cosmic_ray.cli
 
 wheel: setup-dev ## build wheel and sdist twice, compare and check them, test the sdist, install the wheel and run it

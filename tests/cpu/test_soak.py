@@ -30,10 +30,10 @@ from loadband.quantities import Command
 from loadband.workers import Workers
 workers, half, end = Workers(lease=1.0), float(sys.argv[1]), time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
-    workers.apply(Command(1, 0.6 * (time.monotonic() % (2 * half) < half)))
+    workers.apply(Command(1, 0.4 * (time.monotonic() % (2 * half) < half)))
     time.sleep(0.2)
 """
-"""Burns 0.6 CPUs for so many seconds, and nothing for as many, until it has been there for so many."""
+"""Burns 0.4 CPUs for so many seconds, and nothing for as many, until it has been there for so many."""
 
 
 def test_two_hundred_thousand_cycles_neither_grow_nor_drift() -> None:
