@@ -3,7 +3,7 @@
 With NO_SKIP=1 a skipped test fails the run: where everything is installed, nothing may be left out unseen.
 
 Property tests try the same examples each time, so that a change is judged by what it changes, not by luck.
-`--hypothesis-profile=default` looks for new ones.
+`--hypothesis-profile=default` looks for new ones; `quick` doesn't look for the smallest that fails.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("quick", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("same")
 
 

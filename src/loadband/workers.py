@@ -4,6 +4,10 @@ They are threads, not processes: they die with the process whatever ends it, eve
 all. `hashlib.pbkdf2_hmac` runs in the cache with the GIL released, so one call burns a chosen time on one CPU while the
 controller goes on. Where OpenSSL refuses that (a FIPS provider wants longer passwords and more iterations, or allows no
 PBKDF2 at all), or Python has none, they compute CRC-32 of a block of memory instead, which no policy forbids.
+
+Nothing here needs the GIL, so free-threaded builds of Python (PEP 703) run it as well. What threads share is either
+written by the controller alone, one value at a time (the command and the lease), or a deque, or the rate, of which any
+value ever written will do; a list of threads that workers can see never gets shorter.
 """
 
 from __future__ import annotations
@@ -198,8 +202,10 @@ class Workers:
             self._pace(command.workers, command.effort)  # before the new threads start and look at it
             if not self._threads:
                 self._epoch = time.monotonic() - self._period + START  # the first turn is due now
-        # The list comes first: a worker looks itself up there to see whether it is still wanted.
-        self._threads.extend([None] * (command.workers - len(self._threads)))
+            # The list comes before the threads: a worker looks itself up there to see whether it is still wanted. It is
+            # a new one, so that none gets shorter while a worker looks into it.
+            kept = self._threads[: command.workers]
+            self._threads = kept + [None] * (command.workers - len(kept))
         for index in range(command.workers):
             thread = self._threads[index]
             if thread is not None and not thread.is_alive():
@@ -207,7 +213,6 @@ class Workers:
                 thread = None
             if thread is None:
                 self._threads[index] = self._started(index)
-        del self._threads[command.workers :]
         alive = sum(thread is not None for thread in self._threads)
         self._pace(alive, command.effort)
         self._duty = min(command.effort / alive, 1.0) if alive else 0.0

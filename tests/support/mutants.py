@@ -24,7 +24,7 @@ PARTS = {
     "workers": (["workers"], ["workers"]),
 }
 """For each part the modules, and the files of tests, in their order."""
-PYTEST = "python -m pytest -x -q --assert=plain -p no:cacheprovider -p no:xdist -p no:hypothesispytest -k 'not big'"
+PYTEST = "python -m pytest -x -q --assert=plain -p no:cacheprovider -p no:xdist --hypothesis-profile=quick -k 'not big'"
 
 
 def configuration(part: str) -> str:

@@ -242,6 +242,26 @@ def test_a_worker_that_dies_is_replaced_and_counted(caplog: pytest.LogCaptureFix
     assert "no more" in caplog.text
 
 
+def test_no_worker_stumbles_over_a_number_that_keeps_changing(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a GIL, they look themselves up while the list is replaced."""
+    workers = Workers(lease=1.0, period=0.0005, burner=lambda: Burner(burst=lambda _: None))
+    for cycle in range(150):
+        workers.apply(Command(24 if cycle % 2 else 3, 0.01))
+        time.sleep(0.0005)
+    workers.close()
+    assert workers.restarts == 0
+    assert not caplog.records
+
+
+def test_a_list_that_workers_may_look_into_never_gets_shorter() -> None:
+    workers = Workers(lease=1.0)
+    workers.apply(Command(4, 0.0))
+    seen = workers._threads
+    workers.apply(Command(1, 0.0))
+    assert (len(seen), len(workers._threads)) == (4, 1)
+    workers.close()
+
+
 def test_a_limit_on_threads_leaves_the_effort_to_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(lease=5, burner=Idle)
     start = threading.Thread.start
