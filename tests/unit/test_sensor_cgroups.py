@@ -129,6 +129,22 @@ def test_cpu_and_cpuacct_may_be_two_hierarchies(tmp_path: Path) -> None:
     assert directories(tmp_path, membership, mounts, "cpuacct/b", controller="cpuacct") == ["cpuacct/b", "cpuacct"]
 
 
+@pytest.mark.parametrize(
+    ("mount", "membership", "file"),
+    [
+        (V1_MOUNT.format(root="/", point="/cg", controllers="cpuset"), "1:cpuset:/a\n", "cpuset.effective_cpus"),
+        (V2_MOUNT.format(root="/", point="/cg"), "0::/a\n", "cpuset.cpus.effective"),
+    ],
+)
+def test_the_cpus_are_those_of_our_own_group(mount: str, membership: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / "cg/a").mkdir(parents=True)
+    (tmp_path / "cg" / file).write_text("0-3\n")
+    (tmp_path / "cg/a" / file).write_text("1\n")
+    hierarchy = find("cpuset", parse_mountinfo(mount), parse_membership(membership), tmp_path)
+    assert hierarchy
+    assert hierarchy.cpus() == {1}
+
+
 def test_without_a_mount_nothing_is_found(tmp_path: Path) -> None:
     assert directories(tmp_path, "0::/\n1:cpu:/\n", "22 27 0:21 / /proc rw,relatime - proc proc rw\n") == []
 

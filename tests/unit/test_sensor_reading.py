@@ -102,6 +102,12 @@ def test_what_did_not_fit_into_one_reading_is_in_the_next() -> None:
     assert reading.carry.idle == pytest.approx(0)
 
 
+def test_what_is_carried_over_is_bounded_by_two_steps_and_a_late_look() -> None:
+    reading = read(HOST, after(HOST, own=0.2, idle=0.1))
+    assert (reading.own, reading.idle) == pytest.approx((1, 0))
+    assert reading.carry.idle == pytest.approx(2 * TICK + 0.002 * 2)
+
+
 def test_a_saturated_machine_whose_idle_stands_still_is_no_fault() -> None:
     reading = read(HOST, after(HOST, own=0.04))
     assert (reading.own, reading.other, reading.idle) == pytest.approx((0.2, 0.8, 0))
@@ -167,7 +173,8 @@ def test_by_how_much_a_counter_went_backwards_is_said_without_a_sign() -> None:
 
 
 def test_steal_that_went_backwards_counts_as_none() -> None:
-    reading = read(HOST, after(HOST, own=0.02, idle=0.1, steal=-5.0), Carry(steal=0.01))
+    before = replace(HOST, steal=7.0)
+    reading = read(before, after(before, own=0.02, idle=0.1, steal=-5.0), Carry(steal=0.01))
     assert (reading.steal, reading.idle, reading.own) == pytest.approx((0.0, 0.5, 0.1))
     assert reading.steal_fell
     assert reading.carry.steal == 0
@@ -180,6 +187,11 @@ def test_steal_that_went_backwards_counts_as_none() -> None:
 )
 def test_a_counter_that_went_faster_than_all_cpus_is_dropped(sample: Sample, moved: dict[str, float]) -> None:
     assert dropped(sample, after(sample, **moved)) is DropReason.ABSURD
+
+
+def test_a_counter_may_go_a_quarter_and_a_step_faster_than_all_cpus() -> None:
+    assert read(HOST, after(HOST, idle=0.255)).idle == 1
+    assert dropped(HOST, after(HOST, idle=0.265)) is DropReason.ABSURD
 
 
 def test_others_may_use_more_than_the_capacity_of_a_container() -> None:
