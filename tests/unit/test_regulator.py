@@ -41,6 +41,15 @@ def test_cpu_seconds_by_mode_add_up_to_the_capacity_that_passed() -> None:
     assert cpu.other == pytest.approx(60, rel=0.01)
 
 
+def test_stolen_time_adds_up_too() -> None:
+    plant = Plant(4, others=lambda _: 1.0, stolen=lambda _: 0.1)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 60)
+    cpu = last(loop).counts.cpu
+    assert plant.steal > 10
+    assert cpu.steal == pytest.approx(plant.steal, rel=0.01)
+
+
 def test_a_band_that_is_held_says_so_and_the_start_is_not_held_against_it() -> None:
     plant = Plant(2)
     loop, _ = regulator(plant, BAND, duration=20)
@@ -49,6 +58,7 @@ def test_a_band_that_is_held_says_so_and_the_start_is_not_held_against_it() -> N
     assert snapshot.verdict.state is State.EXPIRED
     assert snapshot.counts.held
     assert plant.elapsed == pytest.approx(20, abs=0.2)
+    assert snapshot.deadline == pytest.approx(plant.clock.wall() - plant.elapsed + 20)
 
 
 @pytest.mark.parametrize(("starting", "first_cycle"), [(0.04, 0.1), (0.1, 0.1), (0.25, 0.25), (0.31, 0.41), (3.0, 3.1)])
@@ -95,7 +105,7 @@ def test_after_the_duration_an_idle_regulator_stays_and_burns_nothing() -> None:
     loop, burner = regulator(plant, BAND, duration=10, exit_at_end=False)
     run(plant, loop, 20)
     assert last(loop).verdict.state is State.EXPIRED
-    assert burner.effort == 0
+    assert (burner.effort, last(loop).command.workers) == (0, 0)
     assert plant.elapsed == pytest.approx(20, abs=0.2)
     assert last(loop).counts.cycles > 190
 
@@ -139,7 +149,7 @@ def test_a_pause_of_the_machine_starts_anew_without_a_burst() -> None:
     plant.jump(10)
     loop.cycle()
     assert last(loop).counts.failures[DropReason.GAP] == 1
-    assert burner.effort == 0
+    assert (burner.effort, last(loop).command.workers) == (0, 2)
     assert last(loop).verdict.state is State.SETTLING
     run(plant, loop, 20)
     windows = plant.windows(since=20.2, until=40)
@@ -175,6 +185,37 @@ def test_a_quota_that_changes_shows_in_reach_in_the_next_cycle() -> None:
     before = plant.elapsed
     run(plant, loop, 15)
     assert plant.settled(BAND, event=before) <= 1.0
+
+
+def test_one_cycle_that_comes_after_the_end_of_its_lease_is_no_lack_of_effort_but_two_are() -> None:
+    plant = Plant(2, others=lambda _: 0.2)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 10)
+    settled = burner.effort
+    plant.advance(plant.now + 0.6)
+    loop.cycle()
+    assert burner.effort == pytest.approx(settled, abs=0.05)
+    plant.advance(plant.now + 0.6)
+    loop.cycle()
+    assert burner.effort > settled + 0.2
+
+
+def test_the_bounds_of_durations_rise_and_a_cycle_above_them_all_is_counted() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+    run(plant, loop, 1)
+    sample = burner.sample
+
+    def slow() -> object:
+        plant.advance(plant.now + 1.5)
+        return sample()
+
+    burner.sample = slow  # type: ignore[method-assign,assignment] # a sensor that takes its time
+    loop.cycle()
+    durations = last(loop).durations
+    assert list(durations.bounds) == sorted(set(durations.bounds))
+    assert 0 < durations.bounds[0] < durations.bounds[-1] < 1.5
+    assert (len(durations.counts), durations.counts[-1]) == (len(durations.bounds) + 1, 1)
 
 
 def test_a_cycle_that_comes_too_late_is_counted_and_the_missed_ones_are_skipped() -> None:

@@ -142,7 +142,7 @@ def test_the_cpus_are_those_of_our_own_group(mount: str, membership: str, file: 
     (tmp_path / "cg/a" / file).write_text("1\n")
     hierarchy = find("cpuset", parse_mountinfo(mount), parse_membership(membership), tmp_path)
     assert hierarchy
-    assert hierarchy.cpus() == {1}
+    assert hierarchy.cpus() == frozenset({1})
 
 
 def test_without_a_mount_nothing_is_found(tmp_path: Path) -> None:
