@@ -112,7 +112,7 @@ mutants: setup-dev ## mutation tests of one part, an hour of one CPU; lists what
 	@rm -rf $(MUTANTS) && mkdir -p $(MUTANTS)/tree
 	@$(BIN)/python tests/support/mutants.py $(PART) > $(MUTANTS)/part.toml
 	@test -d build/mutants/tool || $(PIP) install --target build/mutants/tool cosmic-ray
-	@cp -r src tests docs scenarios pyproject.toml $(MUTANTS)/tree/
+	@cp -r src tests bench docs scenarios pyproject.toml $(MUTANTS)/tree/
 	@cd $(MUTANTS)/tree && export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="src:$(CURDIR)/build/mutants/tool" && \
 		$(MUTATE) init ../part.toml ../session.sqlite && \
 		python -m cosmic_ray.tools.filters.operators_filter ../session.sqlite ../part.toml && \

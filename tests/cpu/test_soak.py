@@ -160,7 +160,10 @@ def test_the_program_neither_grows_nor_drifts_for_as_long_as_it_is_watched(tmp_p
         f"log {(tmp_path / 'log').stat().st_size} bytes"
     )
     assert last.memory - first.memory < 2 << 20
-    assert {(each.threads, each.descriptors) for each in looks[1:]} == {(first.threads, first.descriptors)}
+    assert {each.threads for each in looks[1:]} == {first.threads}
+    # A look now and then falls into the moment for which a file is open, so what stays open is the least of some looks.
+    tenth = len(looks) // 10 + 1
+    assert min(each.descriptors for each in looks[-tenth:]) == min(each.descriptors for each in looks[1:][:tenth])
     assert cycles >= 0.99 * elapsed / 0.1 - 2
     # What is read a moment apart differs by what that moment holds; over an hour, only a drift would be left.
     assert own == pytest.approx(last.own - first.own, rel=0.001, abs=0.1)

@@ -242,6 +242,55 @@ def test_a_worker_that_dies_is_replaced_and_counted(caplog: pytest.LogCaptureFix
     assert "no more" in caplog.text
 
 
+def test_a_reason_to_die_is_told_once_until_there_is_another(caplog: pytest.LogCaptureFixture) -> None:
+    reasons = ["no memory", "no memory", "no luck", "no memory"]
+
+    class Dying(Idle):
+        def turn(self, duty: float, elapsed: float, period: float) -> None:
+            if reasons:
+                raise RuntimeError(reasons.pop(0))
+            super().turn(duty, elapsed, period)
+
+    workers = Workers(lease=5, burner=Dying)
+
+    def replaced() -> bool:
+        workers.apply(Command(1, 1.0))
+        return workers.restarts == 4 and workers.alive == 1
+
+    try:
+        wait_until(replaced)
+    finally:
+        workers.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"worker 0 died: RuntimeError('{reason}')" for reason in ("no memory", "no luck", "no memory")
+    ]
+
+
+@pytest.mark.parametrize(("nice", "asked"), [(0, []), (7, [7])])
+def test_only_workers_that_are_to_be_nicer_ask_for_it(
+    nice: int, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("os.setpriority", lambda _which, _who, value: seen.append(value))
+    workers = Workers(5, nice, burner=Idle)
+    workers.apply(Command(1, 0.5))
+    wait_until(lambda: workers.alive == 1)
+    workers.close()
+    assert seen == asked
+
+
+@pytest.mark.parametrize(("random", "dither"), [(0.0, 0.0), (0.5, 0.005)])
+def test_the_turns_of_four_workers_are_a_quarter_of_a_period_apart(
+    random: float, dither: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: random)
+    workers = Workers(lease=5, period=0.1)
+    workers._wanted, workers._epoch = 4, 100.0
+    due = [workers._next_turn(index, 107.31) - dither for index in range(4)]
+    assert due == pytest.approx([107.4, 107.325, 107.35, 107.375])
+    assert workers._next_turn(1, 107.326) - dither == pytest.approx(107.425)
+
+
 def test_no_worker_stumbles_over_a_number_that_keeps_changing(caplog: pytest.LogCaptureFixture) -> None:
     """Without a GIL, they look themselves up while the list is replaced."""
     workers = Workers(lease=1.0, period=0.0005, burner=lambda: Burner(burst=lambda _: None))
