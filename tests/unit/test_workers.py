@@ -291,6 +291,15 @@ def test_the_turns_of_four_workers_are_a_quarter_of_a_period_apart(
     assert workers._next_turn(1, 107.326) - dither == pytest.approx(107.425)
 
 
+def test_no_worker_is_asked_for_more_than_all_of_its_time() -> None:
+    workers = Workers(lease=5, burner=Idle)
+    workers.apply(Command(2, 5.0))
+    assert workers._duty == 1
+    workers.apply(Command(0, 0.0))
+    assert workers._duty == 0
+    workers.close()
+
+
 def test_no_worker_stumbles_over_a_number_that_keeps_changing(caplog: pytest.LogCaptureFixture) -> None:
     """Without a GIL, they look themselves up while the list is replaced."""
     workers = Workers(lease=1.0, period=0.0005, burner=lambda: Burner(burst=lambda _: None))
