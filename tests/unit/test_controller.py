@@ -140,6 +140,14 @@ def test_flood_silences_us_and_its_end_is_found_again() -> None:
     assert plant.settled(BAND, event=40.0) <= 1.0
 
 
+@pytest.mark.parametrize(("reach", "workers"), [(0.5, 1), (1.0, 1), (1.5, 2), (5000.0, 1024)])
+def test_there_are_as_many_workers_as_can_burn_all_of_the_reach(reach: float, workers: int) -> None:
+    law = Adaptive()
+    reading = Reading(at=1, dt=0.1, capacity=reach, reach=reach, own=0, other=0, steal=0, idle=1, uncertainty=0)
+    _, command = law.step(law.start(), reading, Setpoint(Band(0.6, 0.7)))
+    assert command.workers == workers
+
+
 def test_saturation_does_not_wind_up() -> None:
     plant = Plant(4, others=lambda t: 0.0 if t < 60 else 1.2)
     loop, burner = regulator(plant, BAND, reach=1.5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from plant import Plant, regulator, run
 
-from loadband.controller import Adaptive, Latch, Step
-from loadband.quantities import Band, Setpoint, Snapshot, State
+from loadband.controller import Adaptive, AdaptiveMemory, Latch, Step
+from loadband.quantities import Band, Reading, Setpoint, Snapshot, State
 from loadband.setpoint import SetpointCell
 
 BAND = Band(0.6, 0.7)
@@ -25,6 +27,9 @@ def test_it_holds_the_band_for_its_time_and_then_is_an_ordinary_load(law: Adapti
     size = last(seen).command.latched
     assert size is not None
     assert last(seen).verdict.state is State.LATCHED
+    assert last(seen).verdict.why == (
+        f"an ordinary load of {size:.3g} CPUs, whatever else runs; utilization {100 * (last(seen).utilization or 0):.1f} %"
+    )
     before = burner.own
     run(plant, loop, 60, seen)
     # The neighbour took 25 points more, and nothing moved.
@@ -42,6 +47,16 @@ def test_the_time_counts_from_the_first_entry_and_it_latches_in_the_band_only() 
     assert last(seen).command.latched is None
     run(plant, loop, 4, seen)
     assert last(seen).command.latched == pytest.approx(1.2, abs=0.02)
+
+
+def test_what_it_costs_itself_is_found_out_over_three_seconds() -> None:
+    """It uses a hundredth of a CPU too much all the time: each reading adds its part to what is held back."""
+    latch: Latch[AdaptiveMemory] = Latch(Adaptive())
+    reading = Reading(at=1, dt=0.1, capacity=2, reach=2, own=0.255, other=0, steal=0, idle=0.745, uncertainty=0)
+    memory, asked = latch.start(), Setpoint(None, effort=0.5)
+    for _ in range(30):
+        memory, command = latch.step(memory, reading, asked)
+    assert 0.5 - command.effort == pytest.approx(30 * (1 - math.exp(-0.1 / 3)) * 0.01)
 
 
 def test_the_latch_has_a_time_that_stands() -> None:
