@@ -76,7 +76,9 @@ def test_two_hundred_thousand_cycles_neither_grow_nor_drift() -> None:
     assert counts.cycles == CYCLES
     assert max(blocks[1:]) - blocks[0] < 200
     assert memory[-1] - memory[0] < 1 << 20
-    assert (threading.active_count(), psutil.Process().num_fds()) == (threads, descriptors)
+    # Threads that another test has left may end meanwhile.
+    assert threading.active_count() <= threads
+    assert psutil.Process().num_fds() == descriptors
     # What was counted is what was burnt, less what the pauses hid.
     cpu = counts.cpu
     assert cpu.own == pytest.approx(burner.own, rel=0.001)
