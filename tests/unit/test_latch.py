@@ -27,8 +27,9 @@ def test_it_holds_the_band_for_its_time_and_then_is_an_ordinary_load(law: Adapti
     size = last(seen).command.latched
     assert size is not None
     assert last(seen).verdict.state is State.LATCHED
+    now = 100 * (last(seen).utilization or 0)
     assert last(seen).verdict.why == (
-        f"an ordinary load of {size:.3g} CPUs, whatever else runs; utilization {100 * (last(seen).utilization or 0):.1f} %"
+        f"an ordinary load of {size:.3g} CPUs, whatever else runs; utilization {now:.1f} %"
     )
     before = burner.own
     run(plant, loop, 60, seen)
