@@ -66,9 +66,6 @@ class AdaptiveMemory:
     """Recent use of this process, a ratio, low-passed."""
     busy: float = 0.0
     """Recent use of all processes, a ratio, low-passed: own / busy is this process's share."""
-    long_own: float = 0.0
-    """Like `own`, over a longer time."""
-    long_busy: float = 0.0
     trim: float = 0.0
     """The slow correction of the target, a ratio, on which regulators that share a host agree without a message."""
 
@@ -104,11 +101,7 @@ class Adaptive:
     PERIOD = 0.1
     """Seconds that `gain` and the floors refer to; they are converted for other intervals."""
     SHARE_TIME = 0.3
-    """Time constant, seconds, over which the share is averaged that the gain follows."""
-    SHIFT_TIME = 2.0
-    """The same for the share that droop and trim follow. A small band has a small share whenever others do something
-    for some milliseconds, and it has it while utilization is too high: a shift that set in at such moments only would
-    learn from errors of one sign."""
+    """Time constant, seconds, over which the share is averaged."""
     MAX_GAIN = 0.8
     """Bounds g for long intervals: near 1, a wrong reading would be followed entirely."""
     DROOP = 0.1
@@ -132,10 +125,12 @@ class Adaptive:
     def step(self, memory: AdaptiveMemory, reading: Reading, setpoint: Setpoint) -> tuple[AdaptiveMemory, Command]:
         """See the class; if others alone are certainly above the band, effort falls to 0 at once."""
         band = _band(setpoint)
-        own, busy = _averaged(memory.own, memory.busy, reading, self.SHARE_TIME)
-        long_own, long_busy = _averaged(memory.long_own, memory.long_busy, reading, self.SHIFT_TIME)
+        weight = 1 - math.exp(-reading.dt / self.SHARE_TIME)
+        own = memory.own + weight * (reading.own - memory.own)
+        busy = memory.busy + weight * (reading.own + reading.other - memory.busy)
+        share = min(own / busy, 1.0) if busy > 0 else 1.0
         error = band.target - reading.utilization(self.steal)
-        trim, shift = self._shift(memory.trim, _share(long_own, long_busy), error, reading.dt)
+        trim, shift = self._shift(memory.trim, share, error, reading.dt)
         workers = self.workers if self.workers is not None else _enough(reading.reach)
         limit = min(reading.reach, float(workers))
         if reading.others(self.steal) - reading.uncertainty > band.high:
@@ -146,10 +141,9 @@ class Adaptive:
                 # Above the band, effort that others kept this process from burning is only wound up.
                 effort = min(effort, reading.own * reading.capacity)
             aim = error + shift
-            change = self._gain(_share(own, busy), aim, reading.dt) * aim * reading.capacity
+            change = self._gain(share, aim, reading.dt) * aim * reading.capacity
             effort = min(max(effort + change, 0.0), limit)
-        memory = AdaptiveMemory(effort, own, busy, long_own, long_busy, trim)
-        return memory, Command(workers, effort, at_limit=effort >= limit)
+        return AdaptiveMemory(effort, own, busy, trim), Command(workers, effort, at_limit=effort >= limit)
 
     def _shift(self, trim: float, share: float, error: float, dt: float) -> tuple[float, float]:
         """The new trim, and how far the target moves for the other regulators on the host; ratios."""
@@ -322,17 +316,6 @@ class Latch(Generic[M]):
         weight = 1 - math.exp(-reading.dt / self.COST_TIME)
         cost = min(max(memory.cost + weight * (reading.own * reading.capacity - most), 0.0), most)
         return replace(memory, cost=cost), Command(workers, most - cost, at_limit=size >= limit, latched=size)
-
-
-def _averaged(own: float, busy: float, reading: Reading, time: float) -> tuple[float, float]:
-    """Use of this process and of all, ratios, low-passed with a time constant (seconds)."""
-    weight = 1 - math.exp(-reading.dt / time)
-    return own + weight * (reading.own - own), busy + weight * (reading.own + reading.other - busy)
-
-
-def _share(own: float, busy: float) -> float:
-    """This process's part of the busy time; 1 where nothing is used."""
-    return min(own / busy, 1.0) if busy > 0 else 1.0
 
 
 def _enough(reach: float) -> int:

@@ -51,15 +51,6 @@ def test_alone_it_is_as_good_as_without_anyone_to_share_with() -> None:
     assert used(spent, 5, 30)[0] == pytest.approx(1.28, abs=0.01)
 
 
-def test_a_small_band_has_its_middle_for_its_mean_beside_short_bursts_of_others() -> None:
-    """5 ms once a second, as of a scrape: while they last, most of the little that is used isn't its own."""
-    band = Band(0.05, 0.1)
-    plant = Plant(2, others=lambda t: 1.0 if t % 1 < 0.005 else 0.004, noise=0.004, seed=1)
-    run_together(plant, [regulator(plant, band)[0]], until=120, starts=[0])
-    windows = [utilization for _, utilization in plant.windows(10)]
-    assert sum(windows) / len(windows) == pytest.approx(band.target, abs=0.0005)
-
-
 def test_one_that_joins_later_gets_its_part() -> None:
     plant = Plant(2, noise=0.008)
     spent = run_together(plant, [regulator(plant, BAND)[0] for _ in range(4)], until=90, starts=[0, 0, 0, 40])
