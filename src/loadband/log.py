@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from loadband import output
 from loadband.quantities import Snapshot, State, Steal
@@ -218,8 +218,9 @@ _ABSENT: Mapping[str, ModuleType | None] = {
 @contextmanager
 def _without(absent: Mapping[str, ModuleType | None]) -> Iterator[None]:
     """Put others in place of modules, for as long as it lasts; those that are loaded already stay."""
-    hidden = {name: module for name, module in absent.items() if name not in sys.modules}
-    sys.modules.update(hidden)  # type: ignore[arg-type]  # the stubs only know modules
+    # Any: that None stands for a module is unknown to the stubs.
+    hidden: dict[str, Any] = {name: module for name, module in absent.items() if name not in sys.modules}
+    sys.modules.update(hidden)
     try:
         yield
     finally:
