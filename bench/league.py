@@ -37,7 +37,7 @@ from loadband.rebalance.report.result import Repeat
 from loadband.rebalance.run import MonitoringError, Result
 from loadband.rebalance.scenario import Scenario
 from loadband.rebalance.session import Session, SessionError
-from loadband.rebalance.verdict import Outcome
+from loadband.rebalance.verdict import CheckKind, Outcome
 
 T = TypeVar("T")
 
@@ -45,8 +45,9 @@ AGAIN = 2
 """How often a repeat that proves nothing is recorded again."""
 OVERHEAD = 12.0
 """Seconds that a repeat takes besides its phases: servers and slices start and end."""
-LATE = 2.0
-"""Seconds: what a tool says so shortly before the end of a recording may not be asked of the platform any more."""
+LATE = 3.0
+"""Seconds: what a tool says so shortly before the end of a recording may not be asked of the platform any more, or be
+about slices that are gone."""
 MOST_REPEATS = 100
 TOOLS = Path("build/tools")
 """Where `make league` sets up the venvs of other projects' rebalancers."""
@@ -186,8 +187,13 @@ def _cannot(row: Row, made: Session) -> str:
 
 
 def stale(matches: Sequence[Match]) -> list[str]:
-    """Why earlier recordings can't be gone on with, a sentence each: they are of another scenario, or can't be read."""
+    """Why earlier recordings can't be gone on with, a sentence each.
+
+    They can't be read, or are of another scenario, or of several machines: all who meet in a scenario do so on one.
+    What is complete may be of another machine than this one.
+    """
     found = []
+    machines: dict[Path, set[str]] = {}
     for each in matches:
         if not _recorded(each.session):
             continue
@@ -198,8 +204,19 @@ def stale(matches: Sequence[Match]) -> list[str]:
             continue
         if result.plan != each.session.scenario.plan():
             found.append(f"{each.session.out}: was recorded before the scenario {result.plan.scenario} was changed")
-        elif not each.cannot and result.run.platform.version != each.session.new_platform().describe().version:
-            found.append(f"{each.session.out}: was recorded on {result.run.platform.version}, another machine")
+        machines.setdefault(each.session.out.parent, set()).add(result.run.platform.version)
+    for folder, there in machines.items():
+        due = [
+            each.session
+            for each in matches
+            if each.session.out.parent == folder
+            and not each.cannot
+            and len(_recorded(each.session)) < each.session.repeats
+        ]
+        for made in due[:1]:
+            there.add(made.new_platform().describe().version)
+        if len(there) > 1:
+            found.append(f"{folder}: who meets in a scenario must do so on one machine: {words.listed(sorted(there))}")
     return found
 
 
@@ -257,10 +274,28 @@ def _is_due(made: Session, number: int, console: Console) -> bool:
     if repeat is None:
         path.unlink()  # it was cut off: nothing that could be kept
         return True
-    if repeat.outcome is not Outcome.INVALID or _spoiled(made, number) >= AGAIN:
+    if not _is_spoiled(repeat) or _spoiled(made, number) >= AGAIN:
         return False
     _set_aside(made, number)
     return True
+
+
+def _is_spoiled(repeat: Repeat) -> bool:
+    """Whether a repeat proves nothing, and may do better next time.
+
+    A rebalancer that moves slices away before they are an overload does so each time: that is a result.
+    """
+    broken = {
+        check.name
+        for check in repeat.verdict.checks
+        if check.kind is CheckKind.VALIDITY and check.outcome is Outcome.INVALID
+    }
+    moves = repeat.figures["moves"].value
+    return repeat.outcome is Outcome.INVALID and not (moves and broken <= _NO_OVERLOAD)
+
+
+_NO_OVERLOAD = frozenset({"overload stood", "imbalance stood"})
+"""Checks that say that there was nothing to do."""
 
 
 def judged(made: Session, number: int) -> Repeat | None:
@@ -294,7 +329,7 @@ def _record(each: Match, number: int, play: Play, console: Console) -> bool:
         outcome = repeat.outcome if repeat else Outcome.INVALID
         said = repeat.sentence if repeat else ended.detail
         console.print(Text.assemble(f"{label}: ", (outcome, COLOUR[outcome]), f" {words.shown(said)}"))
-        if outcome is not Outcome.INVALID:
+        if repeat and not _is_spoiled(repeat):
             break
         if attempt < AGAIN:
             console.print(Text(f"{label} proves nothing: recording it again, {attempt + 1} of {AGAIN}", "yellow"))

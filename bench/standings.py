@@ -153,8 +153,14 @@ def _machine(standings: Sequence[Standing]) -> Iterator[str]:
     if not results:
         return
     runs = [repeat.run for result in results for repeat in result.repeats]
-    platform = runs[0].platform
-    yield f"- platform: {platform.name}, {platform.version}"
+    where: dict[str, dict[str, None]] = {}
+    for each in standings:
+        if each.result is not None:
+            platform = each.result.run.platform
+            where.setdefault(f"{platform.name}, {platform.version}", {})[each.scenario.name] = None
+    for platform_name, names in where.items():
+        of = f" ({words.listed(names, len(names))})" if len(where) > 1 else ""
+        yield from _item(f"platform: {platform_name}{of}")
     yield f"- loadband: {words.listed(dict.fromkeys(run.loadband for run in runs))}"
     monitoring = dict.fromkeys(f"{part.name} {part.version}".rstrip() for run in runs for part in run.monitoring)
     yield f"- monitoring: {words.listed(monitoring) or 'none'}"

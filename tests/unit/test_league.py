@@ -32,10 +32,11 @@ ROW = {row.name: row for row in ROWS}
 DONE = Result(EndReason.COMPLETE, "", ())
 
 
-def hot_host(session: Session, number: int, outcome: Outcome | None) -> Recording:
+def hot_host(session: Session, number: int, outcome: Outcome | None, moved: float = 37.0) -> Recording:
     """The scenario hot-host as it would be recorded: host-1 rises from 40 to 90 %, one slice of 20 % goes to host-2.
 
-    Without that move it fails; with somebody else's load it is invalid; None: it is cut off.
+    Without that move it fails; with somebody else's load it is invalid; None: it is cut off. At 21 s it comes before
+    the load was an overload.
     """
     part = Part(name=session.rebalancer, version="1", real=Real.OURS, actors=(session.rebalancer,))
     scene = Scene(hosts={"host-1": 4.0, "host-2": 4.0}, plan=session.scenario.plan(), rebalancer=part)
@@ -48,7 +49,7 @@ def hot_host(session: Session, number: int, outcome: Outcome | None) -> Recordin
     if outcome is Outcome.INVALID:
         scene.trouble(30.0, Trouble.FOREIGN_LOAD, host="host-2", who="backup (pid 4711)", amount=1.2)
     if outcome is not Outcome.FAIL:
-        scene.move(37.0, "resident-host-1-1", "host-2", by=session.rebalancer)
+        scene.move(moved, "resident-host-1-1", "host-2", by=session.rebalancer)
     if outcome is None:
         scene.stop(None, 40.0)
     made = scene.record()
@@ -65,13 +66,15 @@ class Stage:
         """By turn, what comes out; after these, what the row's expectation is."""
         self.played: list[tuple[str, int]] = []
         self.interrupt_at: int | None = None
+        self.moved = 37.0
+        """When a slice moves, seconds."""
 
     def play(self, session: Session, number: int) -> Result:
         self.played.append((session.out.name, number))
         interrupted = len(self.played) == self.interrupt_at
         usual = Outcome.FAIL if session.rebalancer == "none" else Outcome.PASS
         outcome = None if interrupted else self.outcomes.pop(0) if self.outcomes else usual
-        made = hot_host(session, number, outcome)
+        made = hot_host(session, number, outcome, self.moved)
         session.out.mkdir(parents=True, exist_ok=True)
         with Writer(session.recording(number), made.run) as writer:
             for event in made.events:
@@ -133,6 +136,20 @@ def test_it_is_recorded_again_twice_at_most_even_by_another_run(tmp_path: Path) 
     standing = league.standing(match)
     assert (standing.cell, standing.again) == ("INVALID 1/1", AGAIN)
     assert standing.missed.startswith("mover in hot-host: repeat 1 is INVALID, expected is PASS: ")
+
+
+def test_a_rebalancer_that_moves_before_there_is_an_overload_would_do_so_again(tmp_path: Path) -> None:
+    (match,) = matches(tmp_path, "hbal", repeats=2)
+    stage = Stage()
+    stage.moved = 21.0
+    assert measured(stage, [match])[0]
+    assert stage.played == [("hbal", 1), ("hbal", 2)]
+    standing = league.standing(match)
+    assert (standing.cell, standing.again) == ("INVALID 2/2", 0)
+    assert measured(stage, [match])[1].startswith("0 repeats to record")
+    repeat = league.judged(match.session, 1)
+    assert repeat
+    assert "resident-host-1-1 had left host-1 at 19.8 s" in repeat.sentence
 
 
 def test_after_ctrl_c_what_was_recorded_is_kept_and_the_rest_is_not(tmp_path: Path) -> None:
@@ -295,7 +312,34 @@ def test_recordings_of_another_scenario_or_machine_are_refused(
         changed = one.read_text().replace('"theta":0.3', '"theta":0.25', 1)
         one.write_text(changed.replace(f"Linux {platform.release()}", "Linux 2.6", 1))
     assert play(tmp_path, Stage(), monkeypatch) == Exit.BAD_INPUT
-    assert "was recorded on Linux 2.6, another machine" in capsys.readouterr().out
+    two = f"Linux 2.6 and Linux {platform.release()}"
+    assert f"who meets in a scenario must do so on one machine: {two}" in capsys.readouterr().out
+
+
+def test_what_is_complete_may_be_of_another_machine_and_nothing_is_added_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert play(tmp_path, Stage(), monkeypatch) == Exit.OK
+    for one in tmp_path.rglob("*.jsonl"):
+        one.write_text(one.read_text().replace(f"Linux {platform.release()}", "Linux 2.6", 1))
+    stage = Stage()
+    assert play(tmp_path, stage, monkeypatch) == Exit.OK
+    assert stage.played == []
+    assert "- platform: local, Linux 2.6\n" in (tmp_path / "README.md").read_text()
+    capsys.readouterr()
+    assert play(tmp_path, stage, monkeypatch, "--repeats", "3") == Exit.BAD_INPUT
+    assert f"on one machine: Linux 2.6 and Linux {platform.release()}" in capsys.readouterr().out
+    assert stage.played == []
+
+
+def test_the_page_says_which_scenario_was_played_on_which_machine(tmp_path: Path) -> None:
+    found = [*matches(tmp_path, "none", repeats=1), *matches(tmp_path, "none", repeats=1, scenario="neighbour")]
+    assert measured(Stage(), found)[0]
+    one = found[1].session.recording(1)
+    one.write_text(one.read_text().replace(f"Linux {platform.release()}", "Linux 2.6", 1))
+    page = standings.markdown([league.standing(each) for each in found], "make league")
+    assert f"- platform: local, Linux {platform.release()} (hot-host)\n- platform: local, Linux 2.6 (neighbour)" in page
 
 
 @pytest.mark.parametrize("words", [["--rows", "movr"], ["--scenarios", "cold-host"], ["--repeats", "0"]])

@@ -208,6 +208,14 @@ def test_a_rebalancer_that_is_faster_than_the_window_is_named_where_nothing_was_
     assert checks_of(recording)["imbalance stood"].evidence.endswith("; tiny had left a at 21.8 s")
 
 
+def test_a_rebalancer_that_is_faster_than_the_overload_is_named_where_none_ever_stood() -> None:
+    scene = noticed()
+    scene.move(21.0, "a1", "b")
+    recording = scene.record()
+    assert "overload stood" in invalid(recording)
+    assert checks_of(recording)["overload stood"].evidence.endswith("; a1 had left a at 20.8 s")
+
+
 def test_a_control_whose_alert_never_fired_proves_nothing() -> None:
     recording = CASES["unmovable"]()
     assert verdict_of(recording).outcome is Outcome.PASS

@@ -464,7 +464,7 @@ class _Judge:
         levels = [level for level in self._within(line.coolest) if not math.isnan(level)]
         most = f"{_percent(max(levels))} at most" if levels else "utilization isn't known"
         if line.t0 is None:
-            evidence = f"{hosts} never stood at or above {_percent(hot)}: {most}"
+            evidence = f"{hosts} never stood at or above {_percent(hot)}: {most}{self._had_left(line.end)}"
             margin = max(levels) - hot if levels else None
             return question.answer(most, evidence, ok=False, margin=margin)
         return question.answer(
@@ -478,11 +478,18 @@ class _Judge:
         if figure.value is None:
             return question.answer(shown(figure), figure.missing, ok=False)
         ok = figure.value > theta
-        evidence = figure.based_on if ok else f"there was nothing to balance: {shown(figure)} {figure.based_on}"
-        left = line.reliefs[0] if line.reliefs else None
-        if not ok and left and line.t0 is not None and left.begin < line.t0:
-            evidence += f"; {left.slice} had left {left.source} at {line.moment(left.begin)}"
+        evidence = figure.based_on
+        if not ok:
+            before = self._had_left(math.nan if line.t0 is None else line.t0)
+            evidence = f"there was nothing to balance: {shown(figure)} {figure.based_on}{before}"
         return question.answer(shown(figure), evidence, ok=ok, margin=figure.value - theta)
+
+    def _had_left(self, until: float) -> str:
+        """Which slice had left a hot host by then: a rebalancer may be faster than the overload."""
+        left = self._line.reliefs[0] if self._line.reliefs else None
+        if left is None or not left.begin < until:
+            return ""
+        return f"; {left.slice} had left {left.source} at {self._line.moment(left.begin)}"
 
     def _calm(self) -> Check:
         question = _Question.validity("calm before the overload", "the alert isn't firing yet")

@@ -61,7 +61,8 @@ _VALIDITY: Mapping[str, str] = {
     "complete": "Run it again and let it come to its end; if it ended by itself, the evidence says why.",
     "overload stood": (
         "The hot hosts never came to the threshold, so there was nothing to notice. Ask for more load (a higher band, "
-        "more slices), look whether the slices got the CPU they asked for, or lower the hot threshold."
+        "more slices), look whether the slices got the CPU they asked for, or lower the hot threshold. Where a slice "
+        "had left before, the rebalancer was faster than the load."
     ),
     "imbalance stood": (
         "The hosts were as good as balanced when the overload stood. Put less load on the other hosts, more on the hot "
