@@ -206,15 +206,10 @@ def stale(matches: Sequence[Match]) -> list[str]:
             found.append(f"{each.session.out}: was recorded before the scenario {result.plan.scenario} was changed")
         machines.setdefault(each.session.out.parent, set()).add(result.run.platform.version)
     for folder, there in machines.items():
-        due = [
-            each.session
-            for each in matches
-            if each.session.out.parent == folder
-            and not each.cannot
-            and len(_recorded(each.session)) < each.session.repeats
-        ]
-        for made in due[:1]:
-            there.add(made.new_platform().describe().version)
+        here = [each.session for each in matches if each.session.out.parent == folder and not each.cannot]
+        due = next((made for made in here if len(_recorded(made)) < made.repeats), None)
+        if due is not None:
+            there.add(due.new_platform().describe().version)
         if len(there) > 1:
             found.append(f"{folder}: who meets in a scenario must do so on one machine: {words.listed(sorted(there))}")
     return found
