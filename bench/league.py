@@ -195,21 +195,23 @@ def stale(matches: Sequence[Match]) -> list[str]:
     found = []
     machines: dict[Path, set[str]] = {}
     for each in matches:
-        if not _recorded(each.session):
-            continue
-        try:
-            result = directory.read(each.session.out)
-        except directory.DirectoryError as error:
-            found.append(str(error))
-            continue
-        if result.plan != each.session.scenario.plan():
-            found.append(f"{each.session.out}: was recorded before the scenario {result.plan.scenario} was changed")
-        machines.setdefault(each.session.out.parent, set()).add(result.run.platform.version)
+        made = each.session
+        repeats: tuple[Repeat, ...] = ()
+        there = machines.setdefault(made.out.parent, set())
+        if _recorded(made):
+            try:
+                result = directory.read(made.out)
+            except directory.DirectoryError as error:
+                found.append(str(error))
+                continue
+            if result.plan != made.scenario.plan():
+                found.append(f"{made.out}: was recorded before the scenario {result.plan.scenario} was changed")
+            there.add(result.run.platform.version)
+            repeats = result.repeats
+        kept = sum(_is_kept(made, repeat) for repeat in repeats if repeat.number <= made.repeats)
+        if not each.cannot and kept < made.repeats:
+            there.add(made.new_platform().describe().version)
     for folder, there in machines.items():
-        here = [each.session for each in matches if each.session.out.parent == folder and not each.cannot]
-        due = next((made for made in here if len(_recorded(made)) < made.repeats), None)
-        if due is not None:
-            there.add(due.new_platform().describe().version)
         if len(there) > 1:
             found.append(f"{folder}: who meets in a scenario must do so on one machine: {words.listed(sorted(there))}")
     return found
@@ -269,10 +271,15 @@ def _is_due(made: Session, number: int, console: Console) -> bool:
     if repeat is None:
         path.unlink()  # it was cut off: nothing that could be kept
         return True
-    if not _is_spoiled(repeat) or _spoiled(made, number) >= AGAIN:
+    if _is_kept(made, repeat):
         return False
     _set_aside(made, number)
     return True
+
+
+def _is_kept(made: Session, repeat: Repeat) -> bool:
+    """Whether a repeat that was recorded isn't recorded again."""
+    return not _is_spoiled(repeat) or _spoiled(made, repeat.number) >= AGAIN
 
 
 def _is_spoiled(repeat: Repeat) -> bool:

@@ -333,6 +333,24 @@ def test_what_is_complete_may_be_of_another_machine_and_nothing_is_added_to_it(
     assert stage.played == []
 
 
+def test_what_would_be_recorded_again_is_not_on_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert play(tmp_path, Stage(), monkeypatch) == Exit.OK
+    (match,) = matches(tmp_path, "mover")
+    match.session.recording(2).unlink()
+    Stage(Outcome.INVALID).play(match.session, 2)
+    for one in tmp_path.rglob("*.jsonl"):
+        one.write_text(one.read_text().replace(f"Linux {platform.release()}", "Linux 2.6", 1))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")}
+    stage = Stage()
+    capsys.readouterr()
+    assert play(tmp_path, stage, monkeypatch) == Exit.BAD_INPUT
+    assert "must do so on one machine" in capsys.readouterr().out.replace("\n", " ")
+    assert stage.played == []
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")} == before
+
+
 def test_the_page_says_which_scenario_was_played_on_which_machine(tmp_path: Path) -> None:
     found = [*matches(tmp_path, "none", repeats=1), *matches(tmp_path, "none", repeats=1, scenario="neighbour")]
     assert measured(Stage(), found)[0]

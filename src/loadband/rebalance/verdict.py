@@ -464,7 +464,7 @@ class _Judge:
         levels = [level for level in self._within(line.coolest) if not math.isnan(level)]
         most = f"{_percent(max(levels))} at most" if levels else "utilization isn't known"
         if line.t0 is None:
-            evidence = f"{hosts} never stood at or above {_percent(hot)}: {most}{self._had_left(line.end)}"
+            evidence = f"{hosts} never stood at or above {_percent(hot)}: {most}{self._had_left()}"
             margin = max(levels) - hot if levels else None
             return question.answer(most, evidence, ok=False, margin=margin)
         return question.answer(
@@ -472,7 +472,7 @@ class _Judge:
         )
 
     def _imbalance_stood(self) -> Check:
-        line, figure, theta = self._line, self._figures["initial_imbalance"], self._plan.theta
+        figure, theta = self._figures["initial_imbalance"], self._plan.theta
         unit = figure.definition.unit
         question = _Question.validity("imbalance stood", f"more than {written(theta, unit)} at t0")
         if figure.value is None:
@@ -480,16 +480,16 @@ class _Judge:
         ok = figure.value > theta
         evidence = figure.based_on
         if not ok:
-            before = self._had_left(math.nan if line.t0 is None else line.t0)
-            evidence = f"there was nothing to balance: {shown(figure)} {figure.based_on}{before}"
+            evidence = f"there was nothing to balance: {shown(figure)} {figure.based_on}{self._had_left()}"
         return question.answer(shown(figure), evidence, ok=ok, margin=figure.value - theta)
 
-    def _had_left(self, until: float) -> str:
-        """Which slice had left a hot host by then: a rebalancer may be faster than the overload."""
-        left = self._line.reliefs[0] if self._line.reliefs else None
-        if left is None or not left.begin < until:
+    def _had_left(self) -> str:
+        """Which slice had left a hot host before the overload stood: a rebalancer may be faster than that."""
+        line = self._line
+        left = line.reliefs[0] if line.reliefs else None
+        if left is None or left.begin >= (line.end if line.t0 is None else line.t0):
             return ""
-        return f"; {left.slice} had left {left.source} at {self._line.moment(left.begin)}"
+        return f"; {left.slice} had left {left.source} at {line.moment(left.begin)}"
 
     def _calm(self) -> Check:
         question = _Question.validity("calm before the overload", "the alert isn't firing yet")
