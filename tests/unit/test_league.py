@@ -139,11 +139,11 @@ def test_it_is_recorded_again_twice_at_most_even_by_another_run(tmp_path: Path) 
 
 
 def test_a_rebalancer_that_moves_before_there_is_an_overload_would_do_so_again(tmp_path: Path) -> None:
-    (match,) = matches(tmp_path, "hbal", repeats=2)
+    (match,) = matches(tmp_path, "mover", repeats=2)
     stage = Stage()
     stage.moved = 21.0
     assert measured(stage, [match])[0]
-    assert stage.played == [("hbal", 1), ("hbal", 2)]
+    assert stage.played == [("mover", 1), ("mover", 2)]
     standing = league.standing(match)
     assert (standing.cell, standing.again) == ("INVALID 2/2", 0)
     assert measured(stage, [match])[1].startswith("0 repeats to record")
