@@ -274,7 +274,7 @@ lock: .venv/.made ## resolve the dependencies again into requirements/
 	@$(BIN)/uv pip compile $(UV) --group chart -o requirements/chart.txt
 	@$(BIN)/uv pip compile $(UV) pyproject.toml --extra completion --extra kubernetes --group dev -o requirements/dev.txt
 	@echo python-watcher | $(BIN)/uv pip compile $(UV) - -o requirements/watcher.txt
-	@printf "proxlb\nwerkzeug\ncryptography\n" | $(BIN)/uv pip compile $(UV) - -o requirements/proxlb.txt
+	@printf "proxlb\ncheroot\nwerkzeug\ncryptography\n" | $(BIN)/uv pip compile $(UV) - -o requirements/proxlb.txt
 UV := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 

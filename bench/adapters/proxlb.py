@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from cheroot import wsgi
+from cheroot.ssl.builtin import BuiltinSSLAdapter
 from werkzeug.exceptions import NotFound
-from werkzeug.serving import make_server
+from werkzeug.serving import make_ssl_devcert
 from werkzeug.wrappers import Request, Response
 
 from bench.adapters.lines import Move, State, keep_log, parser, serve
@@ -50,8 +52,15 @@ SCHEDULES = {"shipped": {"interval": 12, "format": "hours"}, "tuned": {"interval
 SECONDS = {"shipped": 12 * 3600.0, "tuned": 60.0}
 
 
-def server(cluster: Cluster) -> Any:
-    """An HTTPS server on a free port of the loopback address, whose API shows the cluster."""
+def server(cluster: Cluster, folder: Path) -> Any:
+    """An HTTPS server on a free port of the loopback address, whose API shows the cluster.
+
+    It keeps connections, as Proxmox does: a handshake for each request would be load that ProxLB doesn't make in life.
+
+    Args:
+        cluster: what is shown.
+        folder: for its certificate.
+    """
 
     def answer(request: Any) -> Any:
         path = request.path.removeprefix(BASE)
@@ -71,7 +80,10 @@ def server(cluster: Cluster) -> Any:
             made = error
         return made(environ, start)
 
-    return make_server("127.0.0.1", 0, application, threaded=True, ssl_context="adhoc")
+    made = wsgi.Server(("127.0.0.1", 0), application)
+    made.ssl_adapter = BuiltinSSLAdapter(*make_ssl_devcert(str(folder / "server"), host="127.0.0.1"))
+    made.prepare()
+    return made
 
 
 def _data(data: Any) -> Any:
@@ -108,13 +120,14 @@ def main() -> None:
     cluster, shown = Cluster(asked.faster), threading.Event()
     # ProxLB logs to standard output, which is the interface here.
     said, sys.stdout = sys.stdout, sys.stderr
-    # It opens a connection for each request and reads all authorities that the machine trusts, to verify none: three
-    # quarters of its CPU time, which would be load of the run.
+    # With each connection it reads all authorities that the machine trusts, to verify none: a quarter of its CPU time,
+    # which would be load of the run.
     os.environ["SSL_CERT_FILE"], os.environ["SSL_CERT_DIR"] = os.devnull, os.devnull
     keep_log(asked.log, "ProxLB")
-    made = server(cluster)
+    folder = tempfile.TemporaryDirectory(prefix="loadband-proxlb-")
+    made = server(cluster, Path(folder.name))
     load()
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve, daemon=True).start()
 
     def plan(state: State) -> list[Move]:
         moves = cluster.show(state)
@@ -124,18 +137,18 @@ def main() -> None:
 
     def speak() -> None:
         serve(introduction(asked.mode, asked.faster), plan, output=said)
+        folder.cleanup()
         os._exit(0)  # the run is over, and ProxLB's loop has no end
 
     threading.Thread(target=speak, daemon=True).start()
     shown.wait()
-    with tempfile.TemporaryDirectory(prefix="loadband-proxlb-") as folder:
-        file = Path(folder, "proxlb.yaml")
-        # JSON is YAML.
-        file.write_text(json.dumps(configuration(made.port, asked.mode)))
-        sys.argv = ["proxlb", "--config", str(file)]
-        sleep = time.sleep
-        with mock.patch.object(time, "sleep", lambda seconds: sleep(seconds / asked.faster)):
-            runpy.run_module("proxlb", run_name="__main__")
+    file = Path(folder.name, "proxlb.yaml")
+    # JSON is YAML.
+    file.write_text(json.dumps(configuration(made.bind_addr[1], asked.mode)))
+    sys.argv = ["proxlb", "--config", str(file)]
+    sleep = time.sleep
+    with mock.patch.object(time, "sleep", lambda seconds: sleep(seconds / asked.faster)):
+        runpy.run_module("proxlb", run_name="__main__")
 
 
 def introduction(mode: str, faster: float) -> dict[str, Any]:
