@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -15,9 +14,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import yaml
 
 from loadband import serving
-from loadband.rebalance import api, shipped
-from loadband.rebalance.programs import Program, find, free_port, wait_for
-from loadband.rebalance.prometheus import START_SECONDS, Labels, from_yaml, instant
+from loadband.rebalance import api, programs, shipped
+from loadband.rebalance.prometheus import Labels, from_yaml, instant
 from loadband.serving import Answer, respond
 
 MAX_BODY = 1 << 22
@@ -87,7 +85,7 @@ def _known(alert: Mapping[str, Any]) -> KnownAlert:
     )
 
 
-class Server:
+class Server(programs.Server):
     """An Alertmanager of our own, on the loopback address.
 
     Args:
@@ -100,22 +98,17 @@ class Server:
     """
 
     def __init__(self, folder: Path, webhook: str, faster: float) -> None:
-        self._program = find("prometheus-alertmanager", "prometheus-alertmanager", "alertmanager")
+        super().__init__()
+        self._program = programs.find("prometheus-alertmanager", "prometheus-alertmanager", "alertmanager")
         self._folder = folder
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{programs.free_port()}"
         self.url = f"http://{self.address}"
-        self.process: Program | None = None
         self.config = shipped.shorten(yaml.safe_load(shipped.path("alertmanager.yml").read_text()), faster)
         (receiver,) = (one for one in self.config["receivers"] if one["name"] == TEST_LOAD)
         receiver["webhook_configs"] = [{"url": webhook}]
 
     def start(self) -> None:
-        """Start it, and wait until it is ready.
-
-        Raises:
-            ProgramError: it ended, with its last words.
-            TimeoutError: it isn't ready in time.
-        """
+        """See `programs.Server`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         config = self._folder / "alertmanager.yml"
         config.write_text(yaml.safe_dump(self.config))
@@ -127,23 +120,8 @@ class Server:
             "--cluster.listen-address=",
             "--log.level=warn",
         ]
-        with ExitStack() as stack, Client(self.url) as client:
-            process = stack.enter_context(Program(command, self._folder / "alertmanager.log"))
-            wait_for(client.is_ready, START_SECONDS, "Alertmanager to be ready", process)
-            self.process = process
-            stack.pop_all()
-
-    def stop(self) -> None:
-        """End it; may be called at any time, and more than once."""
-        if self.process is not None:
-            self.process.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        with Client(self.url) as client:
+            self._launch("Alertmanager", command, self._folder / "alertmanager.log", client.is_ready)
 
     @property
     def group_wait(self) -> float:
@@ -231,7 +209,7 @@ class Receiver:
 
     def __init__(self, take: Callable[[float, Mapping[str, Any]], None]) -> None:
         self._take = take
-        self._port = free_port()
+        self._port = programs.free_port()
         self._server: serving.Server | None = None
         self.url = f"http://127.0.0.1:{self._port}/"
         """Where it answers once it is entered."""

@@ -19,16 +19,13 @@ from loadband.rebalance.events import (
     Disturbance,
     End,
     Event,
-    Host,
     Move,
     MoveState,
     Phase,
     PhaseName,
     Plan,
-    Sample,
-    Subject,
 )
-from loadband.rebalance.platforms.history import History
+from loadband.rebalance.platforms.history import Hosts
 from loadband.rebalance.run import Audience
 
 BAR = 40
@@ -66,8 +63,7 @@ class Scene:
         self._began: float | None = None
         """When the baseline began: times are shown since then."""
         self._phase: PhaseName | None = None
-        self._cpus: dict[str, float] = {}
-        self._busy: dict[str, History] = {}
+        self._hosts = Hosts(plan.window)
         self._alerts: dict[tuple[str, str], Alert] = {}
         self._moves: deque[Move] = deque(maxlen=MOVES)
         self._troubles: list[Disturbance] = []
@@ -82,15 +78,8 @@ class Scene:
             self._take(event)
 
     def _take(self, event: Event) -> None:
+        self._hosts.take(event)
         match event:
-            case Host(name=name, cpus=cpus, present=True):
-                self._cpus[name] = cpus
-                self._busy.setdefault(name, History(self._plan.window))
-            case Host(name=name):
-                self._cpus.pop(name, None)
-                self._busy.pop(name, None)
-            case Sample(subject=Subject.HOST, at=at, name=name, cpu_seconds=seconds) if name in self._busy:
-                self._busy[name].add(at, seconds)
             case Alert(name=name, host=host, state=state):
                 if state in {AlertState.RESOLVED, AlertState.DROPPED}:
                     self._alerts.pop((name, host), None)
@@ -112,7 +101,7 @@ class Scene:
     def render(self) -> RenderableType:
         """Draw one frame."""
         with self._lock:
-            parts: list[RenderableType] = [self._headline(), Text(), self._hosts()]
+            parts: list[RenderableType] = [self._headline(), Text(), self._host_table()]
             tables = self._alert_table(), self._move_table(), self._trouble_table()
         for part in tables:
             if part.row_count:
@@ -129,13 +118,11 @@ class Scene:
             text.append(f"   {max(self._until - self._clock(), 0.0):.0f} s left")
         return text
 
-    def _hosts(self) -> Table:
+    def _host_table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for name, history in self._busy.items():
-            rate = history.rate()
-            ratio = None if rate is None else min(max(rate / self._cpus[name], 0.0), 1.0)
+        for name, ratio in self._hosts.utilization().items():
             table.add_row(Text(name), self._bar(ratio), Text("-" if ratio is None else f"{100 * ratio:.0f} %"))
-        if self._busy:
+        if table.row_count:
             table.add_row("", Text(f"{'hot':>{round(BAR * self._plan.hot) + 2}}", "dim"), "")
         return table
 

@@ -11,11 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
+START_SECONDS = 30.0
+"""For a server to be ready."""
 END_SECONDS = 10.0
 """For a program to end when asked to, before it is killed."""
 LOOK_SECONDS = 0.05
@@ -251,3 +254,39 @@ def wait_for(condition: Callable[[], Value | None], seconds: float, what: str, p
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:g} s for {what}{last}")
         time.sleep(LOOK_SECONDS)
+
+
+class Server(ABC):
+    """A server of our own: a program that is of use once it is ready."""
+
+    def __init__(self) -> None:
+        self.process: Program | None = None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, and wait until it is ready.
+
+        Raises:
+            ProgramError: it ended, with its last words.
+            TimeoutError: it isn't ready in time.
+        """
+
+    def _launch(self, name: str, command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> None:
+        """See `start`; the name is for people."""
+        with ExitStack() as stack:
+            process = stack.enter_context(Program(command, log))
+            wait_for(is_ready, START_SECONDS, f"{name} to be ready", process)
+            self.process = process
+            stack.pop_all()
+
+    def stop(self) -> None:
+        """End it; may be called at any time, and more than once."""
+        if self.process is not None:
+            self.process.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

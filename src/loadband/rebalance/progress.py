@@ -20,7 +20,6 @@ from loadband.rebalance.events import (
     Disturbance,
     End,
     Event,
-    Host,
     Imbalance,
     Move,
     MoveState,
@@ -32,7 +31,7 @@ from loadband.rebalance.events import (
     Subject,
     Trouble,
 )
-from loadband.rebalance.platforms.history import History
+from loadband.rebalance.platforms.history import Hosts
 from loadband.rebalance.timeline import imbalance_of
 from loadband.rebalance.verdict import Outcome
 
@@ -166,8 +165,7 @@ class Progress:
         self._phases: dict[PhaseName, float] = {}
         """When each began."""
         self._phase: PhaseName | None = None
-        self._cpus: dict[str, float] = {}
-        self._busy: dict[str, History] = {}
+        self._hosts = Hosts(plan.window)
         self._sampled: dict[str, float] = {}
         """By host, when its last sample arrived."""
         self._places: dict[str, str | None] = {}
@@ -192,16 +190,10 @@ class Progress:
         """Learn the verdict on all repeats."""
         self._verdict = outcome
 
-    def _take(self, event: Event) -> None:  # noqa: C901 - one case for each kind of event
+    def _take(self, event: Event) -> None:
+        self._hosts.take(event)
         match event:
-            case Host(name=name, cpus=cpus, present=True):
-                self._cpus[name] = cpus
-                self._busy.setdefault(name, History(self._plan.window))
-            case Host(name=name):
-                self._cpus.pop(name, None)
-                self._busy.pop(name, None)
-            case Sample(subject=Subject.HOST, at=at, name=name, cpu_seconds=seconds) if name in self._busy:
-                self._busy[name].add(at, seconds)
+            case Sample(subject=Subject.HOST, name=name):
                 self._sampled[name] = self._clock()
             case Slice(name=name, host=host, present=True):
                 self._places[name] = host
@@ -230,14 +222,12 @@ class Progress:
         if event.state is MoveState.DONE and event.slice in self._places:
             self._places[event.slice] = event.destination
 
-    def utilization(self) -> Mapping[str, float]:
-        """By host, utilization over the plan's window, 0..1; a host is left out while its utilization isn't known."""
+    def utilization(self) -> Mapping[str, float | None]:
+        """By host, utilization over the plan's window, 0..1; None while it isn't known."""
         oldest = self._clock() - self._plan.most_gap * self._plan.sample_interval
         return {
-            name: ratio
-            for name, history in self._busy.items()
-            if self._sampled.get(name, -math.inf) >= oldest
-            and (ratio := history.utilization(self._cpus[name])) is not None
+            name: ratio if self._sampled.get(name, -math.inf) >= oldest else None
+            for name, ratio in self._hosts.utilization().items()
         }
 
     def points(self) -> list[Point]:
@@ -263,13 +253,14 @@ class Progress:
         yield Point("loadband_rebalance_hot_threshold_ratio", plan.hot)
         yield Point("loadband_rebalance_imbalance_limit", plan.theta, (plan.imbalance,))
         slices = Counter(self._places.values())
-        for host in self._cpus:
+        for host in levels:
             yield Point("loadband_rebalance_host_slices", slices[host], (host,))
+        ratios = [ratio for ratio in levels.values() if ratio is not None]
         for host, ratio in levels.items():
-            yield Point("loadband_rebalance_host_cpu_utilization_ratio", ratio, (host,))
-        if len(levels) < len(self._busy) or not levels:
+            if ratio is not None:
+                yield Point("loadband_rebalance_host_cpu_utilization_ratio", ratio, (host,))
+        if len(ratios) < len(levels) or not ratios:
             return
-        ratios = list(levels.values())
         yield Point("loadband_rebalance_spread_ratio", imbalance_of(ratios, Imbalance.SPREAD))
         if not math.isnan(imbalance := imbalance_of(ratios, plan.imbalance)):
             yield Point("loadband_rebalance_imbalance", imbalance, (plan.imbalance,))

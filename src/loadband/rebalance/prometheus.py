@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
-from loadband.rebalance import api, shipped
+from loadband.rebalance import api, programs, shipped
 from loadband.rebalance.api import Value
-from loadband.rebalance.programs import Program, find, free_port, wait_for
 
-START_SECONDS = 30.0
 RESEND_SECONDS = 60.0
 """Prometheus' default of --rules.alert.resend-delay: from one notification of a firing alert to the next."""
 
@@ -174,7 +171,7 @@ def _rules(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-class Server:
+class Server(programs.Server):
     """A Prometheus of our own, on the loopback address.
 
     Args:
@@ -187,12 +184,12 @@ class Server:
     """
 
     def __init__(self, folder: Path, alertmanager: str, faster: float) -> None:
-        self._program = find("prometheus", "prometheus")
+        super().__init__()
+        self._program = programs.find("prometheus", "prometheus")
         self._folder = folder
         self._faster = faster
-        self._address = f"127.0.0.1:{free_port()}"
+        self._address = f"127.0.0.1:{programs.free_port()}"
         self.url = f"http://{self._address}"
-        self.process: Program | None = None
         self.config = shipped.shorten(yaml.safe_load(shipped.path("prometheus.yml").read_text()), faster)
         self.config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
         (job,) = self.config["scrape_configs"]
@@ -211,12 +208,7 @@ class Server:
         part.rename(path)  # Prometheus may look at any time
 
     def start(self) -> None:
-        """Start it, and wait until it is ready.
-
-        Raises:
-            ProgramError: it ended, with its last words.
-            TimeoutError: it isn't ready in time.
-        """
+        """See `programs.Server`."""
         self._write("prometheus.yml", self.config)
         if not (self._folder / _TARGETS).exists():
             self.targets([])  # Prometheus watches the folder, which has to be there when it starts
@@ -230,23 +222,8 @@ class Server:
             f"--rules.alert.resend-delay={round(1000 * RESEND_SECONDS / self._faster)}ms",
             "--log.level=warn",
         ]
-        with ExitStack() as stack, Client(self.url) as client:
-            process = stack.enter_context(Program(command, self._folder / "prometheus.log"))
-            wait_for(client.is_ready, START_SECONDS, "Prometheus to be ready", process)
-            self.process = process
-            stack.pop_all()
-
-    def stop(self) -> None:
-        """End it; may be called at any time, and more than once."""
-        if self.process is not None:
-            self.process.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        with Client(self.url) as client:
+            self._launch("Prometheus", command, self._folder / "prometheus.log", client.is_ready)
 
     def hold(self, alert: str) -> float:
         """The `for` of an alert, seconds.

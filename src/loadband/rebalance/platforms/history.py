@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+
+from loadband.rebalance.events import Event, Host, Sample, Subject
 
 NEAR = 0.05, 0.02
 """How far a load may be from what it is asked for: as a ratio of it, and in CPUs; the larger counts."""
@@ -52,3 +55,32 @@ class History:
         """Of a host with so many CPUs whose busy CPU-seconds these are, 0..1; window and None are those of `rate`."""
         rate = self.rate(window)
         return None if rate is None else min(max(rate / cpus, 0.0), 1.0)
+
+
+class Hosts:
+    """Utilization of the hosts that are there, from the events of a run.
+
+    Args:
+        window: seconds over which it is averaged.
+    """
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._cpus: dict[str, float] = {}
+        self._busy: dict[str, History] = {}
+
+    def take(self, event: Event) -> None:
+        """Learn of a host that comes or goes, and of its samples; other events are of no interest."""
+        match event:
+            case Host(name=name, cpus=cpus, present=True):
+                self._cpus[name] = cpus
+                self._busy.setdefault(name, History(self._window))
+            case Host(name=name):
+                self._cpus.pop(name, None)
+                self._busy.pop(name, None)
+            case Sample(subject=Subject.HOST, at=at, name=name, cpu_seconds=seconds) if name in self._busy:
+                self._busy[name].add(at, seconds)
+
+    def utilization(self) -> Mapping[str, float | None]:
+        """By host, in the order in which they came, 0..1; None while it isn't known."""
+        return {name: self._busy[name].utilization(cpus) for name, cpus in self._cpus.items()}
