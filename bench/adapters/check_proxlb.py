@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from collections.abc import Mapping
 from pathlib import Path
 
 from bench.adapters.moved import Moved, said_by_proxlb
+from bench.adapters.proxlb import BASE, server
+from bench.adapters.proxmox import Cluster
 
 FASTER = 60.0
 """An interval of a minute is a second, the hour of a guest's history a minute."""
@@ -87,6 +92,28 @@ class ProxLB(unittest.TestCase):
     def test_a_difference_that_balanciness_allows_is_left_alone(self) -> None:
         """Calculations.get_balanciness: a difference of 4 points is not above the 5 of the example configuration."""
         self.assertEqual(self.moves({"one": ("host-a", 0.7), "two": ("host-b", 0.66)}), [])
+
+
+class Api(unittest.TestCase):
+    """The server that it asks."""
+
+    def test_a_connection_is_kept(self) -> None:
+        """ProxmoxHttpSession asks for it (proxmoxer/backends/https.py), and Proxmox's pveproxy does it."""
+        with tempfile.TemporaryDirectory() as folder:
+            made = server(Cluster(FASTER), Path(folder))
+            serving = threading.Thread(target=made.serve)
+            serving.start()
+            context = ssl._create_unverified_context()  # noqa: S323, SLF001 - the certificate was made a moment ago
+            client = http.client.HTTPSConnection(*made.bind_addr, timeout=PATIENCE, context=context)
+            try:
+                for _ in range(2):
+                    client.request("POST", f"{BASE}/access/ticket", "username=loadband&password=loadband")
+                    self.assertEqual(client.getresponse().read()[:1], b"{")
+                    self.assertIsNotNone(client.sock)
+            finally:
+                client.close()
+                made.stop()
+                serving.join()
 
 
 def log_of(path: Path) -> str:
