@@ -104,7 +104,8 @@ class Api(unittest.TestCase):
             serving = threading.Thread(target=made.serve)
             serving.start()
             context = ssl._create_unverified_context()  # noqa: S323, SLF001 - the certificate was made a moment ago
-            client = http.client.HTTPSConnection(*made.bind_addr, timeout=PATIENCE, context=context)
+            host, port = made.bind_addr
+            client = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
             try:
                 for _ in range(2):
                     client.request("POST", f"{BASE}/access/ticket", "username=loadband&password=loadband")
