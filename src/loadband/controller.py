@@ -136,13 +136,9 @@ class Adaptive:
         if reading.others(self.steal) - reading.uncertainty > band.high:
             effort = 0.0
         else:
-            effort = memory.effort
-            if error < band.target - band.high:
-                # Above the band, effort that others kept this process from burning is only wound up.
-                effort = min(effort, reading.own * reading.capacity)
             aim = error + shift
             change = self._gain(share, aim, reading.dt) * aim * reading.capacity
-            effort = min(max(effort + change, 0.0), limit)
+            effort = min(max(memory.effort + change, 0.0), limit)
         return AdaptiveMemory(effort, own, busy, trim), Command(workers, effort, at_limit=effort >= limit)
 
     def _shift(self, trim: float, share: float, error: float, dt: float) -> tuple[float, float]:
@@ -150,7 +146,8 @@ class Adaptive:
         fade = min(max((self.ALONE - share) / self.FADE, 0.0), 1.0)
         weight = min(4 * fade, 1.0)
         step = min(self.TRIM_GAIN * dt / self.TRIM_TIME, self.MAX_TRIM_STEP)
-        trim += step * (weight * error - trim / self.TRIM_GAIN)
+        # From every error, also where it doesn't set in: a small share often goes with errors of one sign.
+        trim += step * (error - trim / self.TRIM_GAIN)
         trim = min(max(trim, -self.MAX_TRIM), self.MAX_TRIM)
         return trim, self.DROOP * (0.5 - share) * fade + trim * weight
 

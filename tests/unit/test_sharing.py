@@ -51,6 +51,19 @@ def test_alone_it_is_as_good_as_without_anyone_to_share_with() -> None:
     assert used(spent, 5, 30)[0] == pytest.approx(1.28, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("band", "burst", "error"),
+    [(Band(0.05, 0.1), 0.005, 0.002), (Band(0.6, 0.7), 0.06, 0.005), (Band(0.9, 0.95), 0.02, 0.0015)],
+)
+def test_short_bursts_of_others_take_nothing_from_the_mean(band: Band, burst: float, error: float) -> None:
+    """Once a second, as of a scrape. What reacts only while they last takes too much each time."""
+    plant = Plant(2, others=lambda t: 1.0 if t % 1 < burst else 0.004, noise=0.004)
+    run_together(plant, [regulator(plant, band)[0]], until=90, starts=[0])
+    windows = [utilization for _, utilization in plant.windows(5)]
+    assert sum(windows) / len(windows) == pytest.approx(band.target, abs=0.001)
+    assert plant.mean_error(band.target, since=5) <= error
+
+
 def test_one_that_joins_later_gets_its_part() -> None:
     plant = Plant(2, noise=0.008)
     spent = run_together(plant, [regulator(plant, BAND)[0] for _ in range(4)], until=90, starts=[0, 0, 0, 40])
