@@ -86,7 +86,7 @@ class Adaptive:
     control (Kundur, Power System Stability and Control, ch. 11). Droop: one with more than half of the load aims a
     little lower, one with less a little higher, which makes the shares equal. Trim: all see the same error, so a slow
     integral of it removes the offset of the droop; it leaks, so that differences between their trims fade. Alone on a
-    host, neither does anything.
+    host, neither moves the target.
     """
 
     steal: Steal = Steal.IDLE
