@@ -27,7 +27,7 @@ from loadband.rebalance.events import (
 )
 from loadband.rebalance.platforms import MoveRefusedError, PlatformError
 from loadband.rebalance.rebalancers import Context, RebalancerError
-from loadband.rebalance.run import READY_SECONDS, TICK, Cast, Change, Conductor, Put, Result, Script
+from loadband.rebalance.run import ASK_INTERVAL, READY_SECONDS, TICK, Cast, Change, Conductor, Put, Result, Script
 
 PLAN = plan()
 SCRIPT = Script(
@@ -204,9 +204,33 @@ def test_it_waits_until_slices_and_monitoring_are_ready() -> None:
     stage.clocks.at(3, stage.machine.slow_slices.clear)
     stage.clocks.at(7, lambda: setattr(stage.watcher, "unseen", ""))
     stage.run()
-    assert stage.phases[PhaseName.BASELINE] == pytest.approx(7, abs=TICK)
+    assert stage.phases[PhaseName.BASELINE] == pytest.approx(7, abs=ASK_INTERVAL + TICK)
     assert "waiting for the slices to burn what they are asked for" in stage.memory.stages
     assert "waiting for host a in Prometheus" in stage.memory.stages
+
+
+def test_the_start_of_slices_is_in_no_window_of_the_recording() -> None:
+    """To start them costs a host CPU time that nobody takes later."""
+    stage = Stage()
+    stage.machine.slow_slices.add("b-1")
+    stage.clocks.at(3, stage.machine.slow_slices.clear)
+    stage.run()
+    assert stage.phases[PhaseName.BASELINE] == pytest.approx(3 + PLAN.window, abs=2 * TICK)
+    assert any("in which nothing starts" in said for said in stage.memory.stages)
+
+
+def test_the_monitoring_is_not_asked_in_every_turn_whether_it_is_ready() -> None:
+    """Each answer costs CPU time on a host that is measured soon."""
+    stage, asked = Stage(), []
+
+    def missing() -> str:
+        asked.append(stage.clocks.passed)
+        return "host a in Prometheus" if stage.clocks.passed < 7 else ""
+
+    stage.watcher.missing = missing  # type: ignore[method-assign]  # it counts instead
+    stage.run()
+    assert asked[-1] == pytest.approx(7, abs=ASK_INTERVAL)
+    assert min(later - earlier for earlier, later in pairwise(asked)) >= ASK_INTERVAL - TICK / 2
 
 
 def test_a_rebalancer_starts_before_the_wait_for_a_window_and_acts_after_it() -> None:
@@ -225,7 +249,7 @@ def test_what_never_gets_ready_ends_the_run_with_the_reason() -> None:
     stage.watcher.unseen = "host a in Prometheus"
     result = stage.run()
     assert (result.reason, "host a in Prometheus" in result.detail) == (EndReason.FAILED, True)
-    assert stage.clocks.passed == pytest.approx(READY_SECONDS + PLAN.window, abs=2 * TICK)
+    assert stage.clocks.passed == pytest.approx(READY_SECONDS + PLAN.window, abs=ASK_INTERVAL + TICK)
     assert stage.of(End)[0].detail == result.detail
     stage.assert_undone()
 

@@ -80,8 +80,7 @@ class Existing:
             servers["alertmanager"] = lambda: unanswered(asked)
         self._health = Health(self._ask_prometheus, hosts, plan.window, servers)
         self._book = AlertBook(0.0)
-        self._next_poll = self._next_missing = 0.0
-        self._missing = ""
+        self._next_poll = 0.0
         self._polled: float | None = None
         """When Prometheus last gave its alerts, seconds since the epoch."""
         self._firing: list[prometheus.ActiveAlert] = []
@@ -218,12 +217,6 @@ class Existing:
         Raises:
             MonitoringError: what is in force can't be read, or doesn't suit the plan any more.
         """
-        if (now := self._clock()) >= self._next_missing:
-            self._next_missing = now + POLL  # the conductor asks more often than somebody else's server should be asked
-            self._missing = self._look_for_missing()
-        return self._missing
-
-    def _look_for_missing(self) -> str:
         try:
             if unseen := self._health.unseen(self._in_force.recorded):
                 return unseen

@@ -38,6 +38,8 @@ READY_SECONDS = 40.0
 """For platform and monitoring to be ready for the baseline; the monitoring may take one window more."""
 MADE_SECONDS = 15.0
 """For the slices of the overload to burn what they are asked for; after that the watch begins nevertheless."""
+ASK_INTERVAL = 0.5
+"""Seconds between two questions whether the monitoring is ready: each is answered on a host that is measured soon."""
 HEALTH_INTERVAL = 1.0
 """Seconds between two looks at the rebalancer's health."""
 STEP = 0.1
@@ -439,16 +441,20 @@ class Conductor:
         self._stage("waiting for the slices to burn what they are asked for", None)
         while pending := self._platform.pending():
             self._wait_for(f"slices {', '.join(pending)}", began, patience)
-        patience += self._script.plan.window  # the monitoring has to see a whole one
+        started, window = self._time.monotonic(), self._script.plan.window
+        patience += window  # the monitoring has to see a whole one
         while missing := self._monitoring.missing():
             self._stage(f"waiting for {missing}", None)
-            self._wait_for(missing, began, patience)
+            self._wait_for(missing, began, patience, ASK_INTERVAL)
+        # What it costs to start servers and slices belongs to no window of the recording.
+        self._stage(f"waiting for a window of {window:g} s in which nothing starts", None)
+        self._wait_until(started + window)
 
-    def _wait_for(self, what: str, began: float, patience: float) -> None:
+    def _wait_for(self, what: str, began: float, patience: float, seconds: float = TICK) -> None:
         if self._time.monotonic() > began + patience:
             why = f"; {self._spoiled}" if self._spoiled else ""
             raise PlatformError(f"not ready after {patience:g} s: still waiting for {what}{why}")
-        self._wait()
+        self._wait_until(self._time.monotonic() + seconds)
 
     # The phases
 
