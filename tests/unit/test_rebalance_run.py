@@ -202,9 +202,9 @@ def test_it_waits_until_slices_and_monitoring_are_ready() -> None:
     stage.machine.slow_slices.add("b-1")
     stage.watcher.unseen = "host a in Prometheus"
     stage.clocks.at(3, stage.machine.slow_slices.clear)
-    stage.clocks.at(7, lambda: setattr(stage.watcher, "unseen", ""))
+    stage.clocks.at(9, lambda: setattr(stage.watcher, "unseen", ""))
     stage.run()
-    assert stage.phases[PhaseName.BASELINE] == pytest.approx(7, abs=ASK_INTERVAL + TICK)
+    assert stage.phases[PhaseName.BASELINE] == pytest.approx(9, abs=ASK_INTERVAL + TICK)
     assert "waiting for the slices to burn what they are asked for" in stage.memory.stages
     assert "waiting for host a in Prometheus" in stage.memory.stages
 
@@ -217,6 +217,14 @@ def test_the_start_of_slices_is_in_no_window_of_the_recording() -> None:
     stage.run()
     assert stage.phases[PhaseName.BASELINE] == pytest.approx(3 + PLAN.window, abs=2 * TICK)
     assert any("in which nothing starts" in said for said in stage.memory.stages)
+
+
+def test_an_alert_that_comes_while_nothing_starts_is_waited_for() -> None:
+    stage = Stage()
+    stage.clocks.at(2, lambda: setattr(stage.watcher, "unseen", "the alert to end"))
+    stage.clocks.at(9, lambda: setattr(stage.watcher, "unseen", ""))
+    stage.run()
+    assert stage.phases[PhaseName.BASELINE] == pytest.approx(9, abs=ASK_INTERVAL + TICK)
 
 
 def test_the_monitoring_is_not_asked_in_every_turn_whether_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:

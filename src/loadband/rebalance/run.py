@@ -441,14 +441,15 @@ class Conductor:
         self._stage("waiting for the slices to burn what they are asked for", None)
         while pending := self._platform.pending():
             self._wait_for(f"slices {', '.join(pending)}", began, patience)
-        started, window = self._time.monotonic(), self._script.plan.window
-        patience += window  # the monitoring has to see a whole one
+        window = self._script.plan.window
+        patience += window
+        # What it costs to start servers and slices belongs to no window of the recording. The monitoring is asked after
+        # it, for the awaited alert must not be active when the baseline begins.
+        self._stage(f"waiting for a window of {window:g} s in which nothing starts", None)
+        self._wait_until(self._time.monotonic() + window)
         while missing := self._monitoring.missing():
             self._stage(f"waiting for {missing}", None)
             self._wait_for(missing, began, patience, ASK_INTERVAL)
-        # What it costs to start servers and slices belongs to no window of the recording.
-        self._stage(f"waiting for a window of {window:g} s in which nothing starts", None)
-        self._wait_until(started + window)
 
     def _wait_for(self, what: str, began: float, patience: float, seconds: float = TICK) -> None:
         if self._time.monotonic() > began + patience:
