@@ -121,7 +121,12 @@ DECLARATIONS = (
         Choice(LawName),
         "The law: adaptive calculates how much to burn; step adds or removes a few threads once a second.",
     ),
-    Declaration("INTERVAL", "100ms", Number(TIME, "50ms", "5s"), "The control period."),
+    Declaration(
+        "INTERVAL",
+        "100ms",
+        Number(TIME, "50ms", "5s"),
+        "The control period; at least 200ms in a calm band without other load.",
+    ),
     Declaration(
         "WORKERS",
         None,

@@ -19,6 +19,8 @@ from faulty import Run, running
 from plant import Plant, regulator
 from program import cpu_seconds, metric
 
+from loadband.regulator import CALM_INTERVAL
+
 pytestmark = pytest.mark.cpu
 
 CYCLES = 200_000
@@ -166,7 +168,7 @@ def test_the_program_neither_grows_nor_drifts_for_as_long_as_it_is_watched(tmp_p
     # A look now and then falls into the moment for which a file is open, so what stays open is the least of some looks.
     tenth = len(looks) // 10 + 1
     assert min(each.descriptors for each in looks[-tenth:]) == min(each.descriptors for each in looks[1:][:tenth])
-    assert cycles >= 0.99 * elapsed / 0.1 - 2
+    assert cycles >= 0.99 * elapsed / CALM_INTERVAL - 2
     # What is read a moment apart differs by what that moment holds; over an hour, only a drift would be left.
     assert own == pytest.approx(last.own - first.own, rel=0.001, abs=0.1)
     assert idle == pytest.approx(last.idle - first.idle, rel=0.001, abs=0.4)

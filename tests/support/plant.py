@@ -231,7 +231,6 @@ def run_together(
     until: float,
     starts: Sequence[float],
     ends: Sequence[float] = (),
-    interval: float = 0.1,
     seed: int = 1,
 ) -> list[tuple[float, tuple[float, ...]]]:
     """Run several loops, unsynchronised, until `until` seconds of the plant's time; each cycle comes a little late.
@@ -251,6 +250,6 @@ def run_together(
             continue
         loop.cycle()
         spent.append((plant.elapsed, tuple(burner.own for burner in plant.burners)))
-        heapq.heappush(queue, (at + interval + jitter.uniform(0, 0.004), next(order), loop))
+        heapq.heappush(queue, (at + loop.pause + jitter.uniform(0, 0.004), next(order), loop))
     plant.advance(1000.0 + until)
     return spent
