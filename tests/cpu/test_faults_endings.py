@@ -16,6 +16,8 @@ import pytest
 from faulty import BREAK, Run, each_phase, faulty, running
 from program import LOADBAND, cpu_seconds, wait_until
 
+from loadband.regulator import lease_of
+
 pytestmark = pytest.mark.cpu
 
 CPUS = os.cpu_count() or 1
@@ -37,7 +39,7 @@ def test_a_signal_ends_it_within_two_seconds(phase: str, number: signal.Signals,
 def test_while_the_end_hangs_nothing_burns_and_a_second_signal_is_obeyed_at_once(phase: str) -> None:
     with running(phase, faulty("end")) as run:
         run.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)  # the lease
+        time.sleep(lease_of(0.1) + 0.2)  # and the last bursts
         assert run.used(1.0) < 0.05
         run.process.send_signal(signal.SIGTERM)
         assert run.wait_until_gone(0.5) == 128 + signal.SIGTERM

@@ -16,6 +16,8 @@ from control_groups import quota_group
 from faulty import Run, running
 from program import LOADBAND, get, wait_until
 
+from loadband.regulator import lease_of
+
 pytestmark = pytest.mark.cpu
 
 STAT = Path("/proc/stat")
@@ -99,7 +101,7 @@ def test_a_look_that_never_ends_lets_it_burn_nothing_and_a_signal_still_ends_it(
 
     with running("holding", ["unshare", "--mount", LOADBAND]) as run:
         with instead_of_stat(run, fifo):
-            time.sleep(0.6)  # the lease, and the last bursts
+            time.sleep(lease_of(0.1) + 0.3)  # and the last bursts
             assert run.used(1.0) < 0.05
             wait_until(unhealthy, 6, "being unhealthy")
         # Who waits for the first writer gets one, and the next look is at the real file again.
