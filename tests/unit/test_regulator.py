@@ -247,7 +247,7 @@ def cycles(loop: Regulator, plant: Plant, seconds: float) -> int:
 
 
 def test_in_a_calm_band_it_looks_half_as_often() -> None:
-    plant = Plant(2, others=lambda _: 0.05)
+    plant = Plant(2, others=lambda _: 0.02)
     loop, _ = regulator(plant, BAND)
     run(plant, loop, 5)
     assert cycles(loop, plant, 10) == pytest.approx(50, abs=3)
@@ -267,7 +267,7 @@ def test_a_longer_interval_stays_as_it_is() -> None:
     [
         pytest.param(lambda _: 1.9, id="they alone are above the band"),
         pytest.param(lambda time: 1.0 if time % 0.3 < 0.1 else 0.0, id="they burn in bursts"),
-        pytest.param(lambda _: 0.2, id="a tenth of the machine is theirs"),
+        pytest.param(lambda _: 0.1, id="a twentieth of the machine is theirs"),
     ],
 )
 def test_beside_others_it_looks_as_often_as_it_can(others: Callable[[float], float]) -> None:
