@@ -45,7 +45,7 @@ MAX_FAILURES = 3
 """Samples in a row without a reading, after which nothing burns."""
 CALM = 0.01
 """Largest distance of the last second's utilization from the middle of a band that stands still, a ratio, with which
-the next look can wait: half of what a loop costs are its looks."""
+the next look can wait: a look costs half a millisecond (docs/benchmark/cost.md)."""
 CALM_SHARE = 0.95
 """Share of the busy time that must be this process's own then: beside others, even a short burst of theirs has to be
 answered soon, and several regulators of a host that looked less often would make up for the same error twice."""
