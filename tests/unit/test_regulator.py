@@ -22,6 +22,13 @@ def last(loop: object) -> Snapshot:
     return snapshot
 
 
+def cycles(loop: Regulator, plant: Plant, seconds: float) -> int:
+    """How many it makes in the next so many seconds."""
+    before = last(loop).counts.cycles
+    run(plant, loop, seconds)
+    return last(loop).counts.cycles - before
+
+
 def test_shares_of_a_snapshot_sum_to_one_and_name_everybody() -> None:
     plant = Plant(2, others=lambda _: 0.4)
     loop, _ = regulator(plant, BAND)
@@ -106,11 +113,11 @@ def test_a_band_left_for_a_tenth_of_the_time_is_not_held() -> None:
 def test_after_the_duration_an_idle_regulator_stays_and_burns_nothing() -> None:
     plant = Plant(2)
     loop, burner = regulator(plant, BAND, duration=10, exit_at_end=False)
-    run(plant, loop, 20)
+    run(plant, loop, 10.5)
+    assert cycles(loop, plant, 9.5) > 90
     assert last(loop).verdict.state is State.EXPIRED
     assert (burner.effort, last(loop).command.workers) == (0, 0)
     assert plant.elapsed == pytest.approx(20, abs=0.2)
-    assert last(loop).counts.cycles > 140
 
 
 def test_three_unreadable_samples_in_a_row_silence_us_and_good_ones_bring_us_back() -> None:
@@ -195,12 +202,12 @@ def test_one_cycle_that_comes_after_the_end_of_its_lease_is_no_lack_of_effort_bu
     loop, burner = regulator(plant, BAND)
     run(plant, loop, 10)
     settled = burner.effort
-    plant.advance(plant.now + 0.7)
+    plant.advance(plant.now + 0.85)
     loop.cycle()
     assert burner.effort == pytest.approx(settled, abs=0.05)
-    plant.advance(plant.now + 0.7)
+    plant.advance(plant.now + 0.85)
     loop.cycle()
-    assert burner.effort > settled + 0.1
+    assert burner.effort > settled + 0.2
 
 
 def test_the_bounds_of_durations_rise_and_a_cycle_above_them_all_is_counted() -> None:
@@ -237,13 +244,6 @@ def test_a_cycle_that_comes_too_late_is_counted_and_the_missed_ones_are_skipped(
     assert 90 <= last(loop).counts.cycles <= 97
     assert last(loop).durations.total == pytest.approx(0.35, abs=0.01)
     assert sum(last(loop).durations.counts) == last(loop).counts.cycles
-
-
-def cycles(loop: Regulator, plant: Plant, seconds: float) -> int:
-    """How many it makes in the next so many seconds."""
-    before = last(loop).counts.cycles
-    run(plant, loop, seconds)
-    return last(loop).counts.cycles - before
 
 
 def test_in_a_calm_band_it_looks_half_as_often() -> None:
