@@ -68,6 +68,10 @@ class AdaptiveMemory:
     """Recent use of all processes, a ratio, low-passed: own / busy is this process's share."""
     trim: float = 0.0
     """The slow correction of the target, a ratio, on which regulators that share a host agree without a message."""
+    backoff: float = 1.0
+    """Factor of `Adaptive.floor_up`, 0.1..1."""
+    lifted: bool = False
+    """Whether that floor raised the effort in the last step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ class Adaptive:
 
     g is proportional to this process's share of the busy time, so that the gains of all regulators on a host have the
     same sum, however many there are. The floors let in one that burns nothing yet, and let one leave that was crowded
-    out.
+    out. With many regulators the upper floors add up to more than one host can stand, so each halves its own when it
+    sees that it overshot, and recovers slowly: as senders do that share a line (Chiu and Jain 1989).
 
     Regulators that share a host share its load as generators share that of a power grid, by primary and secondary
     control (Kundur, Power System Stability and Control, ch. 11). Droop: one with more than half of the load aims a
@@ -95,7 +100,7 @@ class Adaptive:
     gain: float = 0.4
     """g of one regulator alone, per `PERIOD`."""
     floor_up: float = 0.125
-    """With half of it, 64 regulators on a host would settle, but four would share it less fairly."""
+    """With half of it, four regulators on a host would share it less fairly."""
     floor_down: float = 0.02
 
     PERIOD = 0.1
@@ -104,6 +109,16 @@ class Adaptive:
     """Time constant, seconds, over which the share is averaged."""
     MAX_GAIN = 0.8
     """Bounds g for long intervals: near 1, a wrong reading would be followed entirely."""
+    OVERSHOOT = 0.05
+    """Distance above the target, a ratio, from which an answer by `floor_up` was too much."""
+    OVERSHOOT_ERRORS = 3.0
+    """The same in largest errors of the counters, whichever is more: noise must not look like an overshoot."""
+    BACKOFF = 0.5
+    """What is left of the floor after each reading that shows one."""
+    MIN_BACKOFF = 0.1
+    """Still lets one in that burns nothing."""
+    RECOVERY_TIME = 10.0
+    """Time constant, seconds, with which the floor grows back."""
     DROOP = 0.1
     """Points of utilization by which the target falls per point of share."""
     ALONE = 0.9
@@ -133,13 +148,23 @@ class Adaptive:
         trim, shift = self._shift(memory.trim, share, error, reading.dt)
         workers = self.workers if self.workers is not None else _enough(reading.reach)
         limit = min(reading.reach, float(workers))
+        backoff, lifted = self._back_off(memory, error, reading), False
         if reading.others(self.steal) - reading.uncertainty > band.high:
             effort = 0.0
         else:
             aim = error + shift
-            change = self._gain(share, aim, reading.dt) * aim * reading.capacity
+            floor = self.floor_up * backoff if aim > 0 else self.floor_down
+            lifted = aim > 0 and floor > self.gain * share
+            change = self._gain(share, floor, reading.dt) * aim * reading.capacity
             effort = min(max(memory.effort + change, 0.0), limit)
-        return AdaptiveMemory(effort, own, busy, trim), Command(workers, effort, at_limit=effort >= limit)
+        memory = AdaptiveMemory(effort, own, busy, trim, backoff, lifted)
+        return memory, Command(workers, effort, at_limit=effort >= limit)
+
+    def _back_off(self, memory: AdaptiveMemory, error: float, reading: Reading) -> float:
+        """The factor of the upper floor, after a reading with that error (a ratio)."""
+        if memory.lifted and error < -max(self.OVERSHOOT, self.OVERSHOOT_ERRORS * reading.uncertainty):
+            return max(memory.backoff * self.BACKOFF, self.MIN_BACKOFF)
+        return min(memory.backoff * math.exp(reading.dt / self.RECOVERY_TIME), 1.0)
 
     def _shift(self, trim: float, share: float, error: float, dt: float) -> tuple[float, float]:
         """The new trim, and how far the target moves for the other regulators on the host; ratios."""
@@ -151,8 +176,8 @@ class Adaptive:
         trim = min(max(trim, -self.MAX_TRIM), self.MAX_TRIM)
         return trim, self.DROOP * (0.5 - share) * fade + trim * weight
 
-    def _gain(self, share: float, aim: float, dt: float) -> float:
-        gain = max(self.gain * share, self.floor_up if aim > 0 else self.floor_down)
+    def _gain(self, share: float, floor: float, dt: float) -> float:
+        gain = max(self.gain * share, floor)
         return min(1 - math.pow(1 - gain, dt / self.PERIOD), self.MAX_GAIN)
 
 

@@ -87,9 +87,75 @@ def test_others_beyond_doubt_above_the_band_bring_effort_to_zero_at_once(each: R
 
 def test_gain_is_in_proportion_to_our_share_of_the_busy_time() -> None:
     law = Adaptive()
-    assert law._gain(0.5, -0.05, 0.1) == pytest.approx(law._gain(1.0, -0.05, 0.1) / 2)
-    assert law._gain(0.0, 0.05, 0.1) == pytest.approx(law.floor_up)
-    assert law._gain(0.0, -0.05, 0.1) == pytest.approx(law.floor_down)
+    assert law._gain(0.5, law.floor_down, 0.1) == pytest.approx(law._gain(1.0, law.floor_down, 0.1) / 2)
+    assert law._gain(0.0, law.floor_up, 0.1) == pytest.approx(law.floor_up)
+
+
+class WithoutTrim(Adaptive):
+    """What one reading does to the effort, without what it does to the trim."""
+
+    MAX_TRIM = 0.0
+
+
+def rise(memory: AdaptiveMemory, each: Reading) -> float:
+    """By how much the effort grows, CPUs."""
+    _, command = WithoutTrim().step(memory, each, Setpoint(BAND))
+    return command.effort - memory.effort
+
+
+def test_one_that_burns_nothing_comes_in_faster_than_it_leaves() -> None:
+    # Its aim is 5 points above the middle, by the droop, and the host is 10 points below that or above it.
+    comes = rise(AdaptiveMemory(1.0, busy=0.6), reading(other=0.6))
+    leaves = rise(AdaptiveMemory(1.0, busy=0.8), reading(other=0.8, uncertainty=0.2))
+    assert comes == pytest.approx(0.125 * 0.1 * 2)
+    assert leaves == pytest.approx(-0.02 * 0.1 * 2)
+
+
+@pytest.mark.parametrize(
+    ("lifted", "other", "uncertainty", "left"),
+    [
+        pytest.param(True, 0.71, 0.01, 0.4, id="an overshoot of six points"),
+        pytest.param(True, 0.69, 0.01, 0.8, id="four points are none"),
+        pytest.param(True, 0.71, 0.03, 0.8, id="six points that may be two steps of the counters are none"),
+        pytest.param(True, 0.82, 0.05, 0.4, id="seventeen that may be two and a half"),
+        pytest.param(False, 0.71, 0.01, 0.8, id="it didn't raise the effort itself"),
+    ],
+)
+def test_the_upper_floor_is_halved_by_an_overshoot_of_its_own(
+    *, lifted: bool, other: float, uncertainty: float, left: float
+) -> None:
+    before = AdaptiveMemory(0.1, busy=0.6, backoff=0.8, lifted=lifted)
+    after, _ = Adaptive().step(before, reading(other=other, uncertainty=uncertainty), Setpoint(BAND))
+    assert after.backoff == pytest.approx(left, rel=0.02)
+    assert not after.lifted
+
+
+def test_a_floor_that_backed_off_lets_in_slower_and_grows_back() -> None:
+    below = reading(other=0.6)
+    whole = rise(AdaptiveMemory(0.1, busy=0.6), below)
+    assert rise(AdaptiveMemory(0.1, busy=0.6, backoff=0.5), below) == pytest.approx(whole / 2, rel=0.02)
+    memory = AdaptiveMemory(0.1, busy=0.6, backoff=0.5)
+    for _ in range(60):
+        memory, _ = Adaptive().step(memory, below, Setpoint(BAND))
+    assert memory.backoff == pytest.approx(0.5 * math.exp(0.6))
+    assert memory.lifted
+    for _ in range(60):
+        memory, _ = Adaptive().step(memory, below, Setpoint(BAND))
+    assert memory.backoff == 1.0
+
+
+def test_a_floor_never_backs_off_to_nothing() -> None:
+    memory = AdaptiveMemory(0.1, busy=0.6)
+    for _ in range(10):
+        memory, _ = Adaptive().step(
+            dataclasses.replace(memory, lifted=True), reading(other=0.72, uncertainty=0.001), Setpoint(BAND)
+        )
+    assert memory.backoff == pytest.approx(0.1)
+
+
+def test_who_has_a_large_share_needs_no_floor() -> None:
+    memory, _ = Adaptive().step(AdaptiveMemory(1.0, own=0.3, busy=0.6), reading(own=0.3, other=0.3), Setpoint(BAND))
+    assert not memory.lifted
 
 
 def test_stolen_time_counts_only_when_it_is_said_to_be_busy() -> None:

@@ -107,3 +107,13 @@ def test_beside_the_step_law_the_adaptive_one_holds_the_middle() -> None:
     loops = [regulator(plant, BAND, step)[0], regulator(plant, BAND, Adaptive())[0]]
     run_together(plant, loops, until=60, starts=[0, 3])
     assert plant.mean_error(0.65, since=15) <= 0.01
+
+
+def test_many_regulators_dont_swing_when_a_neighbour_comes_and_goes() -> None:
+    """Those that burn little answer by a floor; those of 48 add up to a gain of 6."""
+    plant = Plant(16, others=lambda t: 4.8 if 40 <= t < 80 else 0.16, noise=0.064)
+    run_together(plant, [regulator(plant, BAND)[0] for _ in range(48)], until=120, starts=[0.37 * i for i in range(48)])
+    for since, until in ((20, 40), (42, 80), (82, 120)):
+        windows = [utilization for _, utilization in plant.windows(since, until)]
+        assert sum(utilization in BAND for utilization in windows) >= 0.99 * len(windows)
+        assert plant.mean_error(BAND.target, since, until) <= 0.005
