@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plant import Plant, regulator, run
 
-from loadband.controller import MAX_WORKERS, Adaptive, AdaptiveMemory, Latch, Law, Step, judge
+from loadband.controller import MAX_WORKERS, Adaptive, AdaptiveMemory, Law, Step, judge
 from loadband.quantities import Band, Command, Reading, Setpoint, State, Steal
 
 BAND = Band(0.6, 0.7)
@@ -274,6 +274,7 @@ def test_step_law_reaches_the_band_slowly() -> None:
         (reading(own=0.65), Command(2, 1.3), State.HOLDING, "65.0 %"),
         (reading(own=0.50), Command(2, 1.3), State.SETTLING, "below the band of 60..70 %"),
         (reading(own=0.80), Command(2, 1.3), State.SETTLING, "above the band of 60..70 %"),
+        (reading(own=0.10, other=0.80), Command(2, 0.2), State.SETTLING, "above the band of 60..70 %"),
         (reading(other=0.80), Command(2, 0.0), State.YIELDING, "others alone use 80.0 %"),
         (reading(other=0.65), Command(2, 0.0), State.HOLDING, "65.0 %"),
         (reading(own=0.25, reach=0.5), Command(1, 0.5, at_limit=True), State.SATURATED, "0.50 of 2.00 CPUs"),
@@ -284,15 +285,3 @@ def test_verdict_is_the_first_word_that_applies(window: Reading, command: Comman
     verdict = judge(window, command, Setpoint(BAND), Steal.IDLE)
     assert verdict.state is state
     assert words in verdict.why
-
-
-@pytest.mark.parametrize(("size", "at_limit"), [(0.5, False), (2.0, True), (3.0, True)])
-def test_a_latched_size_says_whether_it_is_all_that_is_possible(size: float, *, at_limit: bool) -> None:
-    latch = Latch(Adaptive())
-    _, command = latch.step(latch.start(), reading(own=0.2), Setpoint(None, effort=size))
-    assert command.at_limit is at_limit
-
-
-def test_who_still_burns_above_the_band_doesnt_yield() -> None:
-    verdict = judge(reading(own=0.1, other=0.8), Command(2, 0.2), Setpoint(BAND), Steal.IDLE)
-    assert verdict.state is State.SETTLING

@@ -60,6 +60,14 @@ def test_what_it_costs_itself_is_found_out_over_three_seconds() -> None:
     assert 0.5 - command.effort == pytest.approx(30 * (1 - math.exp(-0.1 / 3)) * 0.01)
 
 
+@pytest.mark.parametrize(("size", "at_limit"), [(0.5, False), (2.0, True), (3.0, True)])
+def test_it_says_whether_its_size_is_all_that_is_possible(size: float, *, at_limit: bool) -> None:
+    latch: Latch[AdaptiveMemory] = Latch(Adaptive())
+    reading = Reading(at=1, dt=0.1, capacity=2, reach=2, own=0.2, other=0, steal=0, idle=0.8, uncertainty=0)
+    _, command = latch.step(latch.start(), reading, Setpoint(None, effort=size))
+    assert command.at_limit is at_limit
+
+
 def test_the_latch_has_a_time_that_stands() -> None:
     plant = Plant(2)
     loop, _ = regulator(plant, BAND, Latch(Adaptive(), after=5))
