@@ -200,7 +200,7 @@ _TOGETHER = f"""\
 Several regulators on a host with {SHARED_CPUS} CPUs start one after the other; the neighbour comes a minute after the
 last of them. Jain's index is that of the second half minute beside the neighbour: the more there are, the longer it
 takes until their shares are equal again. From about 20 on, the gains with which those come up that burn little add up
-to more than one host can stand: they overshoot, see it, and come up slower until some ten seconds later. Without that,
+to more than one host can stand: they overshoot, see it, and come up slower for some seconds. Without that,
 64 of them swung between 54 and 89 % after the neighbour left, and were in the band for 23 % of the next minute. The
 price is paid by one that has little of the band beside others whose load jumps by a fifth of the machine: when they
 leave, it is back in the band after 0.8 s instead of 0.5 s.
