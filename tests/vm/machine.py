@@ -243,6 +243,18 @@ class Machine:
     def write_settings(self, settings: str) -> None:
         self.out(f"printf %s '{settings}' > /etc/loadband/loadband.env")
 
+    def alive(self) -> bool:
+        """Whether the guest agent answers, which needs no network."""
+        try:
+            return self.run("true", 20)[0] == 0
+        except (OSError, RuntimeError, AssertionError):
+            return False
+
+    def quit(self) -> None:
+        """End QEMU, whatever the guest does."""
+        self.qmp.ask("quit")
+        self._process.wait(20)
+
     def power_off(self) -> None:
         self.start("systemctl --no-block poweroff")
         self._process.wait(90)
