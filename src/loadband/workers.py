@@ -50,6 +50,11 @@ START = 0.0005
 """Seconds from the start of the first worker to its first turn: it has to look at the clock before that."""
 MIN_BURST = 50e-6
 """CPU-seconds; less is carried over to the next turn."""
+PARTS = (0.5, 0.8, 1.0)
+"""What part of the rest of a burst each call burns. A CPU's speed changes within milliseconds, above all if it is a
+virtual one, and only between two calls can be seen what is left (docs/benchmark/cost.md)."""
+SHORT_REST = 0.002
+"""CPU-seconds that one call burns: by what it can be off is little, and another call costs 10 us."""
 CALIBRATION = 500
 """Iterations that a worker burns to learn its rate: some tenths of a millisecond."""
 _BYTES = 1024
@@ -138,8 +143,13 @@ class Burner:
         if owed >= MIN_BURST:
             if not self.account.rate:
                 now = self._learn(CALIBRATION, now)
-            if (rest := owed - (now - began)) > 0:
-                now = self._learn(max(int(rest * self.account.rate), 1), now)
+            for part in PARTS:
+                if (rest := owed - (now - began)) < MIN_BURST:
+                    break
+                last = part == 1 or rest < SHORT_REST
+                now = self._learn(max(int((rest if last else part * rest) * self.account.rate), 1), now)
+                if last:
+                    break
         self._spent = now
         self.account.left.append(owed - (now - began))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadband.quantities import Command
-from loadband.workers import CATCH_UP, DITHER, MAX_BURST, Burner, Workers, burn, choose_burn
+from loadband.workers import CATCH_UP, DITHER, MAX_BURST, PARTS, SHORT_REST, Burner, Workers, burn, choose_burn
 
 
 class Cpu:
@@ -88,12 +88,60 @@ def test_debt_of_one_of_many_workers_is_bounded_by_that_of_few() -> None:
     assert cpu.spent - before <= 0.013 + CATCH_UP + 0.001
 
 
+def test_a_speed_that_differs_from_turn_to_turn_is_answered_within_each() -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    for turn in range(100):
+        cpu.cost = 1.2e-6 if turn % 2 else 1e-6
+        before = cpu.spent
+        burner.turn(0.65, 0.04, 0.04)
+        assert cpu.spent - before == pytest.approx(0.026, abs=0.0006), turn
+
+
+@pytest.mark.parametrize("stall", [0.003, 0.008, 0.012])
+def test_a_cpu_that_stands_still_in_the_first_half_is_made_up_for_in_the_second(stall: float) -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    for _ in range(10):
+        burner.turn(0.65, 0.04, 0.04)
+    before, calls = cpu.spent, len(cpu.bursts)
+
+    def stalls(iterations: int) -> None:
+        cpu.spent += stall if len(cpu.bursts) == calls else 0.0
+        Cpu.burst(cpu, iterations)
+
+    stalling = Burner(cpu.clock, stalls)
+    stalling.account = burner.account
+    stalling.turn(0.65, 0.04, 0.04)
+    assert cpu.spent - before == pytest.approx(0.026, abs=0.001)
+
+
+@pytest.mark.parametrize(("owed", "calls"), [(SHORT_REST / 2, 1), (0.003, 2), (0.026, len(PARTS))])
+def test_the_longer_a_burst_the_more_calls_up_to_a_few(owed: float, calls: int) -> None:
+    cpu = Cpu()
+    burner = Burner(cpu.clock, cpu.burst)
+    burner.turn(0.5, 0.04, 0.04)
+    before = len(cpu.bursts)
+    burner.turn(owed / 0.04, 0.04, 0.04)
+    assert len(cpu.bursts) - before == calls
+
+
+def test_a_clock_that_stands_still_costs_no_more_calls_than_any() -> None:
+    cpu = Cpu()
+    Burner(cpu.clock, cpu.burst).turn(0.5, 0.04, 0.04)
+    calls: list[int] = []
+    still = Burner(lambda: 1.0, calls.append)
+    still.account.rate = 1e6
+    still.turn(0.65, 0.04, 0.04)
+    assert len(calls) == len(PARTS)
+
+
 def test_what_one_burns_too_much_the_next_settles() -> None:
     one, other = Cpu(), Cpu()
     first, second = Burner(one.clock, one.burst), Burner(other.clock, other.burst)
     first.account = second.account
     first.turn(0.01, 1.0, 1.0)
-    one.cost = 1.5e-6  # what it knows of the CPU's speed is wrong now
+    one.cost = 3e-6  # so slow all at once that the first part is more than was owed
     first.turn(0.01, 1.0, 1.0)
     assert one.spent == pytest.approx(0.025, rel=0.01)
     second.turn(0.01, 1.0, 1.0)
