@@ -54,7 +54,7 @@ PARTS = (0.5, 0.8, 1.0)
 """What part of the rest of a burst each call burns. A CPU's speed changes within milliseconds, above all if it is a
 virtual one, and only between two calls can be seen what is left (docs/benchmark/cost.md)."""
 SHORT_REST = 0.002
-"""CPU-seconds that one call burns: by what it can be off is little, and another call costs 10 us."""
+"""CPU-seconds that one call burns: by what it can be off is little, and another call costs 10 to 30 us."""
 CALIBRATION = 500
 """Iterations that a worker burns to learn its rate: some tenths of a millisecond."""
 _BYTES = 1024
@@ -146,9 +146,9 @@ class Burner:
             for part in PARTS:
                 if (rest := owed - (now - began)) < MIN_BURST:
                     break
-                last = part == 1 or rest < SHORT_REST
-                now = self._learn(max(int((rest if last else part * rest) * self.account.rate), 1), now)
-                if last:
+                short = rest < SHORT_REST
+                now = self._learn(max(int((1.0 if short else part) * rest * self.account.rate), 1), now)
+                if short:
                     break
         self._spent = now
         self.account.left.append(owed - (now - began))
