@@ -53,6 +53,8 @@ class _Fact:
     """The values that count as logged before the topic is first seen."""
     level: int = logging.INFO
     detail: Fields = field(default_factory=dict)
+    urgent: bool = False
+    """Whether it is told at once though its topic has used up its burst: as many lines again, and no more."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class Journal:
         if fact.values != topic.seen:
             topic.seen = fact.values
             topic.changes += 1
-        if not topic.changes or topic.allowance < 1:
+        if not topic.changes or topic.allowance < (1 - BURST if fact.urgent else 1):
             return None
         was = {f"was_{name}": value for name, value in topic.said.items() if value not in (None, fact.values.get(name))}
         left_out = {"changes_left_out": topic.changes - 1} if topic.changes > 1 else {}
@@ -126,6 +128,7 @@ def _facts(snapshot: Snapshot) -> Iterator[_Fact]:
         baseline={"state": None},
         level=logging.WARNING if state in ALARMING else logging.INFO,
         detail={"why": snapshot.verdict.why, **_now(snapshot)},
+        urgent=state is State.FAILSAFE,
     )
     setpoint = snapshot.setpoint
     if setpoint.band:

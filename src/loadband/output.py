@@ -81,7 +81,7 @@ def summary(snapshot: Snapshot) -> str:
         head = f"never in {band} in {counts.observed_seconds:.0f} s"
     else:
         share = counts.in_band_seconds / counts.observed_since_entry
-        words = "held" if counts.held else "not held: in"
+        words = "held" if snapshot.held else "not held: in"
         head = f"{words} {band} for {100 * share:.1f} % of {counts.observed_since_entry:.0f} s"
     busy = cpu.own + cpu.other + (cpu.steal if snapshot.steal is Steal.BUSY else 0)
     parts = [f"mean {100 * busy / total:.1f} %", f"own {100 * cpu.own / total:.1f} %"]
@@ -91,5 +91,7 @@ def summary(snapshot: Snapshot) -> str:
     parts.append(f"others {100 * cpu.other / total:.1f} %")
     if cpu.steal / total >= 0.0005:  # noqa: PLR2004 - half of the last printed digit
         parts.append(f"steal {100 * cpu.steal / total:.1f} %")
+    if counts.blind_seconds > 0:
+        parts.append(f"in failsafe for {counts.blind_seconds:.1f} s")
     overruns = "1 overrun" if counts.overruns == 1 else f"{counts.overruns} overruns"
     return f"{head}; {', '.join(parts)}; {overruns}"

@@ -285,6 +285,8 @@ class Counts:
     in_band_seconds: float = 0.0
     observed_since_entry: float = 0.0
     """Observed seconds since the band was first entered: the denominator of `held`."""
+    blind_seconds: float = 0.0
+    """Seconds in failsafe: nothing could be read, so nothing was burnt."""
     cpu: CpuSeconds = CpuSeconds()
     band_changes: dict[SetpointSource, int] = field(default_factory=dict)
     """By source."""
@@ -336,5 +338,6 @@ class Snapshot:
 
     @property
     def held(self) -> bool:
-        """Whether the band was held; always true for a fixed effort, which has no band to miss."""
-        return self.setpoint.band is None or self.counts.held
+        """Whether what is asked for was held: it was in failsafe for at most 5 % of the run, and a band was held."""
+        seen = self.counts.blind_seconds <= 0.05 * (self.at - self.started)
+        return seen and (self.setpoint.band is None or self.counts.held)

@@ -230,7 +230,7 @@ class Regulator:
             self._latch_timestamp = None if self._command.latched is None else self._clock.wall()
         self._window = window = self._look_back()
         self._calm = reading is not None and self._rests(window, setpoint)
-        self._count(reading, window, setpoint)
+        self._count(began, reading, window, setpoint)
         verdict = self._judge(window, setpoint, expired=expired)
         self._snapshot = self._publish(began, window, setpoint, verdict)
         return self._snapshot
@@ -319,10 +319,10 @@ class Regulator:
     def _filled(self, window: Reading) -> bool:
         return window.dt >= self._window_length - self._interval
 
-    def _count(self, reading: Reading | None, window: Reading | None, setpoint: Setpoint) -> None:
+    def _count(self, began: float, reading: Reading | None, window: Reading | None, setpoint: Setpoint) -> None:
         counts = self._counts
         cpu = counts.cpu
-        observed = inside = entered = 0.0
+        observed = inside = entered = blind = 0.0
         if reading is not None:
             seconds = reading.dt * reading.capacity
             cpu = CpuSeconds(
@@ -337,6 +337,8 @@ class Regulator:
                 observed = reading.dt
                 inside = observed if _inside(window.utilization(self._steal), setpoint) else 0.0
                 entered = observed if inside or counts.in_band_seconds > 0 else 0.0
+        elif self._failures_in_row >= MAX_FAILURES and self._snapshot is not None:
+            blind = began - self._snapshot.at
         # Not by `replace`, which costs as much as all the rest of this method.
         self._counts = Counts(
             cycles=counts.cycles + 1,
@@ -345,16 +347,17 @@ class Regulator:
             observed_seconds=counts.observed_seconds + observed,
             in_band_seconds=counts.in_band_seconds + inside,
             observed_since_entry=counts.observed_since_entry + entered,
+            blind_seconds=counts.blind_seconds + blind,
             cpu=cpu,
             band_changes=dict(self._setpoint.changes),
             worker_restarts=self._workers.restarts,
         )
 
     def _judge(self, window: Reading | None, setpoint: Setpoint, *, expired: bool) -> Verdict:
+        if expired:  # also without a reading: a run that is to end must not wait for one
+            return Verdict(State.EXPIRED, f"duration of {self._duration:g} s is over: idle")
         if self._failures_in_row >= MAX_FAILURES:
             return Verdict(State.FAILSAFE, f"no trustworthy reading, so nothing is burnt: {self._last_drop.why}")
-        if expired:
-            return Verdict(State.EXPIRED, f"duration of {self._duration:g} s is over: idle")
         if window is None:
             return Verdict(State.SETTLING, f"starting again from the next reading: {self._last_drop.why}")
         return judge(window, self._command, setpoint, self._steal)

@@ -17,7 +17,18 @@ from typing import Any, cast
 
 from loadband import flags
 from loadband.quantities import Band, Scope, Setpoint, Steal
-from loadband.sources import PREFIX, Declaration, Given, Origin, SettingsError, find, find_secret, nearest, quoted
+from loadband.sources import (
+    PREFIX,
+    Declaration,
+    Given,
+    Origin,
+    SettingsError,
+    find,
+    find_secret,
+    nearest,
+    quoted,
+    quotes,
+)
 from loadband.units import (
     CPUS,
     MILLISECONDS,
@@ -350,10 +361,7 @@ def _variables(given: Mapping[str, Given]) -> tuple[dict[str, Any], dict[str, st
 
 
 def _quotes(given: Given) -> str:
-    """The end of a message about a variable whose text is in quotes, which no setting allows."""
-    text = given.text or ""
-    quoted = given.origin is Origin.VARIABLE and len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return "; leave out the quotes around it, which docker's --env-file keeps" if quoted else ""
+    return quotes(given.text or "") if given.origin is Origin.VARIABLE else ""
 
 
 def _contradictions(given: Mapping[str, Given], numbers: Mapping[str, str]) -> list[str]:

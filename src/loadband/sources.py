@@ -158,7 +158,7 @@ def find_secret(declaration: Declaration, environ: Mapping[str, str], file: str 
     named = f"{declaration.file_variable}={quoted(by_variable)}"
     if given.origin is Origin.VARIABLE:
         return Given(declaration, None, Origin.FILE, named, f"{named} with {given}: give one of the two")
-    return _in_file(declaration, by_variable, named)
+    return _in_file(declaration, by_variable, named, quotes(by_variable))
 
 
 def _variable(declaration: Declaration, environ: Mapping[str, str]) -> Given:
@@ -167,15 +167,22 @@ def _variable(declaration: Declaration, environ: Mapping[str, str]) -> Given:
     return Given(declaration, declaration.default, Origin.DEFAULT)
 
 
-def _in_file(declaration: Declaration, file: str, named: str) -> Given:
+def _in_file(declaration: Declaration, file: str, named: str, hint: str = "") -> Given:
     try:
         with Path(file).open("rb") as opened:
-            text = opened.read(_MAX_SECRET_BYTES).decode().strip()
+            # Some editors begin with a byte order mark.
+            text = opened.read(_MAX_SECRET_BYTES).decode("utf-8-sig").strip()
     except OSError as error:
-        return Given(declaration, None, Origin.FILE, named, f"{named}: cannot be read: {error.strerror}")
+        return Given(declaration, None, Origin.FILE, named, f"{named}: cannot be read: {error.strerror}{hint}")
     except ValueError:
         return Given(declaration, None, Origin.FILE, named, f"{named}: cannot be read as text")
     return Given(declaration, text, Origin.FILE, named)
+
+
+def quotes(text: str) -> str:
+    """The end of a message about a variable whose text is in quotes, which no setting allows; else empty."""
+    kept = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return "; leave out the quotes around it, which docker's --env-file keeps" if kept else ""
 
 
 def nearest(name: str, known: Mapping[str, str]) -> str:

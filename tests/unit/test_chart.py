@@ -440,7 +440,7 @@ def test_rules_are_the_files() -> None:
     assert all(one["metadata"]["namespace"] == "m" and one["metadata"]["labels"]["release"] == "kps" for one in found)
     files = {file.stem: yaml.safe_load(file.read_text()) for file in CHART.glob("files/rules/*.yaml")}
     assert files
-    rendered = {one["metadata"]["name"].removeprefix("one-loadband-"): one["spec"] for one in found}
+    rendered = {re.sub("^one-loadband-[0-9a-f]{8}-", "", one["metadata"]["name"]): one["spec"] for one in found}
     thresholds = [by_threshold(specs.pop("thresholds")) for specs in (rendered, files)]
     assert rendered == files
     assert thresholds[0] == thresholds[1]
@@ -508,6 +508,37 @@ def test_two_releases_share_no_dashboard() -> None:
     for column in zip(*both, strict=True):
         assert len(set(column)) == len(both) == 9
     assert all(len(uid) <= 40 for _, uid, _ in both)
+
+
+@pytest.mark.parametrize(
+    ("part", "kinds"),
+    [
+        ("dashboards", {"ConfigMap"}),
+        ("podMonitor", {"PodMonitor"}),
+        ("prometheusRule", {"PrometheusRule"}),
+        ("rebalance", {"Role", "RoleBinding"}),
+        ("serviceMonitor", {"ServiceMonitor"}),
+    ],
+)
+def test_two_releases_of_one_name_share_no_object_in_a_third_namespace(part: str, kinds: set[str]) -> None:
+    values: dict[str, Any] = {part: {"enabled": True, "namespace": "there"}}
+    if part == "rebalance":
+        values[part]["prometheus"] = "http://prometheus:9090"
+    both = []
+    for namespace in ("one", "other"):
+        objects = read(helm("template", "same", CHART, "--namespace", namespace, values=values))
+        both += [
+            (one["kind"], one["metadata"]["name"]) for one in objects if one["metadata"].get("namespace") == "there"
+        ]
+        assert all(("Role", one["roleRef"]["name"]) in both for one in of_kind(objects, "RoleBinding"))
+    assert {kind for kind, _ in both} == kinds
+    assert len(set(both)) == len(both)
+
+
+@pytest.mark.parametrize("namespace", ["", "space"])
+def test_an_object_in_the_namespace_of_its_release_has_its_name_only(namespace: str) -> None:
+    monitor = only(render({"serviceMonitor": {"enabled": True, "namespace": namespace}}), "ServiceMonitor")
+    assert monitor["metadata"]["name"] == "one-loadband"
 
 
 def test_a_network_policy_lets_in_who_asks_for_metrics_only() -> None:

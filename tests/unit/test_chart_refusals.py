@@ -79,6 +79,17 @@ LIMIT = {"limits": {"cpu": "200m"}}
             {"profile": "x", "extraVolumes": [{"name": "profile", "secret": {"secretName": "x"}}]},
             "extraVolumes has a volume called profile",
         ),
+        (
+            {
+                "profile": "x",
+                "extraVolumeMounts": [{"name": "more", "mountPath": "/etc/loadband/"}],
+            },
+            "extraVolumeMounts has the path /etc/loadband, which is the profile's",
+        ),
+        (
+            {"serviceAccount": {"annotations": {"role": "load"}}},
+            "serviceAccount.annotations without serviceAccount.create",
+        ),
         ({"extraVolumes": [{"secret": {}}]}, "at '/extraVolumes/0': missing property 'name'"),
         ({"serviceAccount": {"creat": True}}, "at '/serviceAccount': additional properties 'creat' not allowed"),
         ({"global": {"imageRegistry": 1}}, "at '/global/imageRegistry': got number, want string"),

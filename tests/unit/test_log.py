@@ -218,6 +218,19 @@ def test_no_change_is_lost_uncounted_when_the_state_flaps() -> None:
     assert lines[-1].fields["state"] == "settling"
 
 
+def test_failsafe_is_told_at_once_even_after_other_states_have_flapped() -> None:
+    states = [State.HOLDING, State.SATURATED] * 10
+    flaps = [snapshot(index * 0.1, verdict=Verdict(state, "flapping")) for index, state in enumerate(states)]
+    (line,) = changes_after(flaps, snapshot(2.0, verdict=Verdict(State.FAILSAFE, "blind")))
+    assert (line.level, line.fields["state"], line.fields["why"]) == (logging.WARNING, "failsafe", "blind")
+
+
+def test_failsafe_that_flaps_is_told_twice_as_often_and_no_more() -> None:
+    states = [State.HOLDING, State.FAILSAFE] * 500
+    lines = told(snapshot(index * 0.1, verdict=Verdict(state, "flapping")) for index, state in enumerate(states))
+    assert sum(line.event == "state changed" for line in lines) <= 2 * log.BURST + 10
+
+
 def test_a_quiet_topic_may_speak_at_once_again() -> None:
     flaps = flapping(100)
     calm = [replace(flaps[-1], at=10.0 + i) for i in range(1, 60)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,8 +10,8 @@ import pytest
 from plant import Plant, regulator, run
 
 from loadband.controller import Adaptive, Latch
-from loadband.quantities import Band, DropReason, Setpoint, Snapshot, State
-from loadband.regulator import Regulator
+from loadband.quantities import Band, Command, DropReason, Reading, Setpoint, Snapshot, State, Throttling
+from loadband.regulator import Regulator, _as_commanded, lease_of
 from loadband.setpoint import SetpointCell
 
 BAND = Band(0.6, 0.7)
@@ -101,6 +102,8 @@ def test_a_band_never_entered_is_not_held() -> None:
     loop, _ = regulator(plant, BAND, reach=0.5, duration=20)
     run(plant, loop, 30)
     assert not last(loop).counts.held
+    assert last(loop).counts.observed_seconds > 18
+    assert (last(loop).counts.in_band_seconds, last(loop).counts.observed_since_entry) == (0, 0)
 
 
 def test_a_band_left_for_a_tenth_of_the_time_is_not_held() -> None:
@@ -108,6 +111,42 @@ def test_a_band_left_for_a_tenth_of_the_time_is_not_held() -> None:
     loop, _ = regulator(plant, BAND, duration=60)
     run(plant, loop, 61)
     assert not last(loop).counts.held
+
+
+@pytest.mark.parametrize("asked", [Setpoint(BAND), Setpoint(None, effort=1.3)], ids=["band", "effort"])
+@pytest.mark.parametrize(("lost", "held"), [(0.5, True), (3.0, False), (15.0, False)])
+def test_a_run_that_sees_nothing_ends_in_time_and_without_success(asked: Setpoint, lost: float, *, held: bool) -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, SetpointCell(asked), Latch(Adaptive()), duration=20)
+    run(plant, loop, 20 - lost)
+    burner.fault = "no such file"
+    run(plant, loop, 30)
+    assert plant.elapsed == pytest.approx(20, abs=0.2)
+    assert last(loop).verdict.state is State.EXPIRED
+    assert last(loop).counts.blind_seconds == pytest.approx(lost, abs=0.5)
+    assert last(loop).held is held
+
+
+def test_a_run_that_sees_again_says_for_how_long_it_did_not() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND, duration=20)
+    run(plant, loop, 10)
+    burner.fault = "no such file"
+    run(plant, loop, 3)
+    burner.fault = ""
+    run(plant, loop, 30)
+    assert last(loop).verdict.state is State.EXPIRED
+    assert last(loop).counts.blind_seconds == pytest.approx(3, abs=0.5)
+    assert not last(loop).held
+    assert last(loop).counts.held
+
+
+def test_a_duration_may_be_shorter_than_a_second() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND, duration=0.5)
+    run(plant, loop, 30)
+    assert last(loop).verdict.state is State.EXPIRED
+    assert 0.5 <= plant.elapsed <= 0.62
 
 
 def test_after_the_duration_an_idle_regulator_stays_and_burns_nothing() -> None:
@@ -140,6 +179,16 @@ def test_three_unreadable_samples_in_a_row_silence_us_and_good_ones_bring_us_bac
     assert last(loop).counts.failures[DropReason.UNREADABLE] == 3
 
 
+def test_without_any_readable_sample_it_says_so_after_three() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+    burner.fault = "no such file"
+    states = [loop.cycle().verdict.state for _ in range(3)]
+    assert states == [State.SETTLING, State.SETTLING, State.FAILSAFE]
+    assert last(loop).throttling is None
+    assert last(loop).deadline is None
+
+
 def test_one_lost_sample_changes_nothing() -> None:
     plant = Plant(2)
     loop, burner = regulator(plant, BAND)
@@ -165,6 +214,39 @@ def test_a_pause_of_the_machine_starts_anew_without_a_burst() -> None:
     windows = plant.windows(since=20.2, until=40)
     assert all(utilization <= BAND.high for _, utilization in windows)
     assert plant.settled(BAND, event=20.2) <= 1.0
+
+
+@pytest.mark.parametrize(("interval", "trusted"), [(0.1, 1.0), (0.5, 2.5)])
+def test_how_long_a_pause_may_be_until_it_starts_anew(interval: float, trusted: float) -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND, interval=interval)
+    run(plant, loop, 10)
+    loop.cycle()
+    plant.advance(plant.now + trusted - 0.02)
+    assert loop.cycle().counts.failures[DropReason.GAP] == 0
+    plant.advance(plant.now + trusted + 0.02)
+    assert loop.cycle().counts.failures[DropReason.GAP] == 1
+
+
+@pytest.mark.parametrize("falls", [(), (-0.1, -0.1)])
+def test_steal_that_goes_backwards_is_told_once(falls: tuple[float, ...], caplog: pytest.LogCaptureFixture) -> None:
+    plant = Plant(2, others=lambda _: 1.0, stolen=lambda _: 0.3)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 5)
+    for fall in falls:
+        plant.advance(plant.now + 0.1)
+        plant.steal += fall
+        loop.cycle()
+    assert len(caplog.records) == min(len(falls), 1)
+
+
+def test_throttling_is_that_of_the_last_sample() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+    sample, periods = burner.sample, itertools.count()
+    burner.sample = lambda: replace(sample(), throttling=Throttling(next(periods), 0, 0.0))  # type: ignore[method-assign] # of a quota
+    run(plant, loop, 1.05)
+    assert last(loop).throttling == Throttling(next(periods) - 1, 0, 0.0)
 
 
 def test_a_cpu_that_goes_offline_is_followed() -> None:
@@ -195,6 +277,21 @@ def test_a_quota_that_changes_shows_in_reach_in_the_next_cycle() -> None:
     before = plant.elapsed
     run(plant, loop, 15)
     assert plant.settled(BAND, event=before) <= 1.0
+
+
+@pytest.mark.parametrize(("own", "idle", "expected"), [(0.1, 0.6, 0.4), (0.1, 0.2, 0.3), (0.5, 0.2, 0.5)])
+def test_as_commanded_idle_time_becomes_own_time_as_far_as_there_is_some(
+    own: float, idle: float, expected: float
+) -> None:
+    reading = Reading(1.0, 0.1, 2.0, 2.0, own=own, other=1 - own - idle, steal=0.0, idle=idle, uncertainty=0.05)
+    commanded = _as_commanded(reading, Command(2, 0.8))
+    assert (commanded.own, commanded.idle) == pytest.approx((expected, own + idle - expected))
+    assert replace(commanded, own=own, idle=idle) == reading
+
+
+@pytest.mark.parametrize(("interval", "lease"), [(0.1, 0.6), (0.2, 0.6), (0.5, 1.5)])
+def test_a_command_is_valid_for_three_intervals_also_of_a_calm_band(interval: float, lease: float) -> None:
+    assert lease_of(interval) == pytest.approx(lease)
 
 
 def test_one_cycle_that_comes_after_the_end_of_its_lease_is_no_lack_of_effort_but_two_are() -> None:
@@ -244,6 +341,39 @@ def test_a_cycle_that_comes_too_late_is_counted_and_the_missed_ones_are_skipped(
     assert 90 <= last(loop).counts.cycles <= 97
     assert last(loop).durations.total == pytest.approx(0.35, abs=0.01)
     assert sum(last(loop).durations.counts) == last(loop).counts.cycles
+
+
+def test_after_a_cycle_that_took_long_the_next_comes_after_half_an_interval() -> None:
+    plant = Plant(2)
+    loop, burner = regulator(plant, BAND)
+    sample = burner.sample
+
+    def slow() -> object:
+        plant.advance(plant.now + 0.08)
+        return sample()
+
+    burner.sample = slow  # type: ignore[method-assign,assignment] # a sensor that takes its time
+    pauses: list[float] = []
+
+    def wait(pause: float) -> bool:
+        pauses.append(pause)
+        plant.advance(plant.now + pause)
+        return len(pauses) > 20
+
+    loop.run(wait)
+    assert min(pauses[1:]) == pytest.approx(0.05)
+
+
+def test_the_last_second_begins_at_the_sample_that_is_closest_to_it() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND)
+    for _ in range(20):
+        plant.advance(plant.now + 0.1)
+        loop.cycle()
+    plant.advance(plant.now + 0.02)
+    window = loop.cycle().reading
+    assert window is not None
+    assert window.dt == pytest.approx(1.02)
 
 
 def test_in_a_calm_band_it_looks_half_as_often() -> None:
@@ -298,6 +428,14 @@ def test_a_band_that_moves_is_looked_at_as_often_as_it_can() -> None:
     loop, _ = regulator(plant, SetpointCell(Setpoint(BAND, lately=BAND)))
     run(plant, loop, 5)
     assert cycles(loop, plant, 10) == pytest.approx(100, abs=2)
+
+
+def test_without_a_band_and_a_latch_there_is_nothing_to_be_calm_in() -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, BAND)
+    run(plant, loop, 5)
+    assert loop._rests(last(loop).reading, Setpoint(BAND))
+    assert not loop._rests(last(loop).reading, Setpoint(None, effort=1.3))
 
 
 def test_a_latched_size_is_looked_at_half_as_often_wherever_utilization_is() -> None:

@@ -299,7 +299,7 @@ def test_a_quota_that_is_no_limit_and_no_number_above_zero_is_refused(text: str,
 @pytest.mark.parametrize("scope", [Scope.HOST, Scope.CPUSET])
 @pytest.mark.parametrize(
     ("tree", "instead"),
-    [("v2-pod", "use the scope container, which works here"), ("v1-hybrid-host", "no scope can be measured here")],
+    [("v2-pod", "try the scope container"), ("v1-hybrid-host", "no scope can be measured here")],
 )
 @pytest.mark.parametrize(
     ("counters", "what"), [("0 0 0 0 0 0 0 0", "nothing but zeros"), ("7 0 7 99 0 0 0 0", "moment")]

@@ -448,6 +448,18 @@ def test_quotes_that_were_kept_are_named(text: str) -> None:
     assert ("; leave out the quotes around it" in problem) == (len(text) > 1)
 
 
+def test_quotes_around_the_name_of_a_file_are_named_too() -> None:
+    (problem,) = problems([], {"LOADBAND_CONTROL_TOKEN_FILE": "'/nowhere'"})
+    assert problem.startswith("LOADBAND_CONTROL_TOKEN_FILE=\"'/nowhere'\": cannot be read: No such file or directory")
+    assert problem.endswith("; leave out the quotes around it, which docker's --env-file keeps")
+
+
+def test_a_byte_order_mark_before_a_secret_is_no_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"\ufeff{TOKEN}\n")
+    assert loaded(["--control-token-file", str(file)]).settings.control_token == TOKEN
+
+
 def test_a_secret_comes_from_its_variable_or_a_file_and_is_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")

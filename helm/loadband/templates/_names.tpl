@@ -14,6 +14,23 @@
 {{- end -}}
 {{- end -}}
 
+{{/* One of a kind in the cluster: no two releases have the same. */}}
+{{- define "loadband.release" -}}
+{{- printf "%s/%s" .Release.Namespace .Release.Name -}}
+{{- end -}}
+
+{{- define "loadband.releaseId" -}}
+{{- include "loadband.release" . | sha256sum | trunc 8 -}}
+{{- end -}}
+
+{{/* The name of an object in a namespace: (list . namespace), empty for the release's own. In another, two releases of
+the same name may meet. */}}
+{{- define "loadband.nameIn" -}}
+{{- $own := (first .).Release.Namespace -}}
+{{- $name := include "loadband.fullname" (first .) -}}
+{{- ternary $name (printf "%s-%s" $name (include "loadband.releaseId" (first .))) (eq $own (default $own (last .))) -}}
+{{- end -}}
+
 {{/* Selects the regulators' pods, but not the pod of `helm test`. */}}
 {{- define "loadband.selector" -}}
 app.kubernetes.io/name: {{ include "loadband.name" . }}

@@ -66,6 +66,15 @@
 {{- $wrong = append $wrong "extraVolumes has a volume called profile, which is the chart's own: give it another name" -}}
 {{- end -}}
 {{- end -}}
+{{- range $v.extraVolumeMounts -}}
+{{- if and $v.profile (eq (trimSuffix "/" .mountPath) "/etc/loadband") -}}
+{{- $wrong = append $wrong "extraVolumeMounts has the path /etc/loadband, which is the profile's: mount it elsewhere" -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $v.serviceAccount.annotations (not (include "loadband.makesServiceAccount" .)) -}}
+{{- $wrong = append $wrong "serviceAccount.annotations without serviceAccount.create: the chart makes no account that could have them" -}}
+{{- end -}}
 
 {{- if and $v.podDisruptionBudget.enabled (ne $v.kind "Deployment") -}}
 {{- $wrong = append $wrong (printf "podDisruptionBudget is about slices, and a %s has none: set kind Deployment" $v.kind) -}}

@@ -203,12 +203,12 @@ class _ProcStatSensor(Sensor):
             waited += _STEP
 
     def _instead(self) -> str:
-        """Which scope can be measured here, as the end of a sentence."""
+        """Which scope has counters here, whether they move or not, as the end of a sentence."""
         try:
             open_sensor(Scope.CONTAINER, None, self._root)
         except SensorError:
             return "no scope can be measured here"
-        return "use the scope container, which works here"
+        return "try the scope container"
 
     @abstractmethod
     def _parse(self, text: str) -> tuple[frozenset[int], CpuTimes, float]:
