@@ -213,6 +213,7 @@ def run(plant: Plant, loop: Regulator, seconds: float, seen: list[Snapshot] | No
     end = plant.now + seconds
 
     def wait(pause: float) -> bool:
+        assert pause >= 0
         if seen is not None and loop.snapshot is not None:
             seen.append(loop.snapshot)
         plant.advance(min(plant.now + pause, end))

@@ -7,9 +7,11 @@ import math
 import os
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from plant import Plant, regulator, run
@@ -316,6 +318,28 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert told(path) == (f"{path}: cannot be read: line 2 isn't UTF-8",)
     path.write_text("#" * 70_000)
     assert told(path) == (f"{path}: cannot be read: it has more than 65536 bytes",)
+
+
+def test_a_long_series_is_read_and_one_that_is_too_long_is_refused(path: Path) -> None:
+    path.write_text('[[phase]]\nkind = "replay"\nfile = "load.csv"\nunit = "percent"\n')
+    series = path.with_name("load.csv")
+    text = "0,10\n60,10\n"
+    series.write_text(text + "\n" * (8 * 1024**2 - len(text)))
+    assert ProfileFile(path).load().phases
+    series.write_text(text + "\n" * (8 * 1024**2 - len(text) + 1))
+    assert "more than 8388608 bytes" in told(path)[0]
+
+
+def test_its_thread_looks_twice_a_second_until_it_is_told_to_stop(path: Path) -> None:
+    following = Following(path)
+    write(path, RAMP.format(name="second"))
+    stop = Mock(spec=threading.Event)
+    stop.wait.side_effect = [False, True]
+    following._follower.run(stop)
+    assert [call.args for call in stop.wait.call_args_list] == [(0.5,), (0.5,)]
+    progress = following.cell.read().progress
+    assert progress
+    assert progress.profile == "second"
 
 
 @pytest.fixture(autouse=True)
