@@ -265,12 +265,18 @@ def test_a_link_that_turns_to_another_file_is_a_change(tmp_path: Path) -> None:
     assert following.look() == "second"
 
 
-def test_on_demand_a_client_is_done_with(path: Path) -> None:
+def test_on_demand_a_client_is_done_with(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     following = Following(path)
     following.cell.replace(Setpoint(Band(0.1, 0.2), "control"))
     assert following.look() == "control"
     following.demands += 1
     assert following.look() == "first"
+    following.demands += 1
+    assert following.look() == "first"
+    assert [record.getMessage() for record in caplog.records] == [
+        "read again: back to the configured setpoint",
+        "read again: nothing was overridden",
+    ]
     assert following.cell.changes == {"settings": 0, "profile": 1, "control": 1}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from plant import Plant, regulator, run
@@ -95,6 +96,18 @@ def test_what_its_own_start_used_does_not_make_the_first_effort_smaller() -> Non
     assert efforts[0] == pytest.approx(efforts[1], abs=0.01) != 0
     # But it counts as used: the reading is true.
     assert last(loop).counts.cpu.own == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_first_reading_of_the_law_is_as_if_the_start_had_been_idle() -> None:
+    plant = Plant(2, others=lambda _: 0.4)
+    loop, _ = regulator(plant, starting=0.1)
+    loop._controller = law = Mock()
+    law.step.return_value = Command(2, 0.5)
+    loop._begin()
+    loop.cycle()
+    reading = law.step.call_args.args[0]
+    assert reading.own == 0
+    assert (reading.other, reading.idle) == pytest.approx((0.2, 0.8), abs=0.1)
 
 
 def test_a_band_never_entered_is_not_held() -> None:
