@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plant import Plant, regulator, run
 
-from loadband.controller import MAX_WORKERS, Adaptive, AdaptiveMemory, Law, Step, judge
+from loadband.controller import MAX_WORKERS, Adaptive, AdaptiveMemory, Law, Step, StepMemory, judge
 from loadband.quantities import Band, Command, Reading, Setpoint, State, Steal
 
 BAND = Band(0.6, 0.7)
@@ -89,6 +89,23 @@ def test_gain_is_in_proportion_to_our_share_of_the_busy_time() -> None:
     law = Adaptive()
     assert law._gain(0.5, law.floor_down, 0.1) == pytest.approx(law._gain(1.0, law.floor_down, 0.1) / 2)
     assert law._gain(0.0, law.floor_up, 0.1) == pytest.approx(law.floor_up)
+
+
+@pytest.mark.parametrize(("dt", "gain"), [(0.1, 0.4), (0.2, 0.64), (0.31, 0.795), (10.0, 0.8)])
+def test_gain_grows_with_the_interval_up_to_a_bound(dt: float, gain: float) -> None:
+    assert Adaptive()._gain(1.0, Adaptive().floor_up, dt) == pytest.approx(gain, abs=0.001)
+
+
+def test_where_nothing_runs_it_is_alone() -> None:
+    assert rise(AdaptiveMemory(), reading()) == pytest.approx(0.4 * 0.65 * 2)
+
+
+def test_the_trim_is_an_integral_that_leaks_and_sets_in_before_the_droop_is_whole() -> None:
+    law = Adaptive()
+    assert law._shift(0.0, 0.5, 0.01, 0.08) == pytest.approx((0.004, 0.004))
+    trim, shift = law._shift(0.04, 0.87, 0.0, 0.08)
+    assert trim == pytest.approx(0.04 * (1 - 0.01))
+    assert shift == pytest.approx(0.1 * (0.5 - 0.87) * 0.2 + 0.8 * trim)
 
 
 class WithoutTrim(Adaptive):
@@ -254,6 +271,19 @@ def test_step_law_adds_and_removes_once_a_second_and_never_below_none() -> None:
     for _ in range(60):
         state, command = law.step(state, reading(other=0.9), Setpoint(BAND))
     assert command == Command(0, 0.0)
+
+
+@pytest.mark.parametrize(("dt", "workers"), [(0.06, 3), (0.07, 5)])
+def test_step_law_takes_the_cycle_that_is_closest_to_a_second(dt: float, workers: int) -> None:
+    memory = StepMemory(3, elapsed=0.9)
+    _, command = Step(step_workers=2).step(memory, reading(own=0.2, dt=dt), Setpoint(BAND))
+    assert command.workers == workers
+
+
+def test_step_law_says_when_no_more_workers_can_burn() -> None:
+    law = Step(workers=20, sleep=0.009)
+    commands = [law.step(StepMemory(workers), reading(own=0.65), Setpoint(BAND))[1] for workers in (19, 20, 30)]
+    assert [(command.workers, command.at_limit) for command in commands] == [(19, False), (20, True), (20, True)]
 
 
 def test_step_law_burns_a_millisecond_a_turn() -> None:

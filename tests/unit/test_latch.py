@@ -7,8 +7,8 @@ import math
 import pytest
 from plant import Plant, regulator, run
 
-from loadband.controller import Adaptive, AdaptiveMemory, Latch, Step
-from loadband.quantities import Band, Reading, Setpoint, Snapshot, State
+from loadband.controller import Adaptive, AdaptiveMemory, Latch, Step, judge
+from loadband.quantities import Band, Command, Reading, Setpoint, Snapshot, State, Steal
 from loadband.setpoint import SetpointCell
 
 BAND = Band(0.6, 0.7)
@@ -48,6 +48,18 @@ def test_the_time_counts_from_the_first_entry_and_it_latches_in_the_band_only() 
     assert last(seen).command.latched is None
     run(plant, loop, 4, seen)
     assert last(seen).command.latched == pytest.approx(1.2, abs=0.02)
+
+
+@pytest.mark.parametrize(("after", "time"), [(8.0, 2.0), (60.0, 5.0)])
+def test_what_is_frozen_is_the_mean_of_five_seconds_or_of_a_quarter_of_its_time(after: float, time: float) -> None:
+    latch: Latch[AdaptiveMemory] = Latch(Adaptive(), after=after)
+    before, then = (
+        Reading(at=1, dt=0.1, capacity=2, reach=2, own=own, other=0, steal=0, idle=1 - own, uncertainty=0)
+        for own in (0.65, 0.67)
+    )
+    memory, _ = latch.step(latch.start(), before, Setpoint(BAND))
+    memory, _ = latch.step(memory, then, Setpoint(BAND))
+    assert memory.own == pytest.approx(1.3 + (1 - math.exp(-0.1 / time)) * 0.04)
 
 
 def test_what_it_costs_itself_is_found_out_over_three_seconds() -> None:
@@ -166,6 +178,12 @@ def test_a_size_below_the_own_cost_is_said_so() -> None:
     run(plant, loop, 20, seen)
     assert last(seen).command.effort == 0
     assert "the program itself costs 0.01 CPUs, with nothing burnt" in last(seen).verdict.why
+
+
+def test_a_little_more_than_the_size_is_no_cost_without_a_burn() -> None:
+    reading = Reading(at=1, dt=0.1, capacity=2, reach=2, own=0.26, other=0, steal=0, idle=0.74, uncertainty=0)
+    verdict = judge(reading, Command(2, 0.5, latched=0.5), Setpoint(None, effort=0.5), Steal.IDLE)
+    assert verdict.why == "an ordinary load of 0.5 CPUs, whatever else runs; utilization 26.0 %"
 
 
 def test_there_is_no_step_when_it_latches() -> None:
