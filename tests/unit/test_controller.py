@@ -96,6 +96,18 @@ def test_gain_grows_with_the_interval_up_to_a_bound(dt: float, gain: float) -> N
     assert Adaptive()._gain(1.0, Adaptive().floor_up, dt) == pytest.approx(gain, abs=0.001)
 
 
+def test_the_share_is_that_of_the_last_third_of_a_second() -> None:
+    memory, _ = Adaptive().step(AdaptiveMemory(1.0, own=0.6, busy=0.6), reading(own=0.3, other=0.5), Setpoint(BAND))
+    left = math.exp(-0.1 / 0.3)
+    assert (memory.own, memory.busy) == pytest.approx((0.3 + 0.3 * left, 0.8 - 0.2 * left))
+
+
+def test_at_its_start_it_has_overshot_nothing() -> None:
+    law = Adaptive()
+    memory, _ = law.step(law.start(), reading(other=0.75, uncertainty=0.01), Setpoint(BAND))
+    assert memory.backoff == 1.0
+
+
 def test_where_nothing_runs_it_is_alone() -> None:
     assert rise(AdaptiveMemory(), reading()) == pytest.approx(0.4 * 0.65 * 2)
 
@@ -225,10 +237,10 @@ def test_flood_silences_us_and_its_end_is_found_again() -> None:
     assert plant.settled(BAND, event=40.0) <= 1.0
 
 
-@pytest.mark.parametrize(("reach", "workers"), [(0.5, 1), (1.0, 1), (1.5, 2), (5000.0, 1024)])
+@pytest.mark.parametrize(("reach", "workers"), [(0.0, 1), (0.5, 1), (1.0, 1), (1.5, 2), (5000.0, 1024)])
 def test_there_are_as_many_workers_as_can_burn_all_of_the_reach(reach: float, workers: int) -> None:
     law = Adaptive()
-    reading = Reading(at=1, dt=0.1, capacity=reach, reach=reach, own=0, other=0, steal=0, idle=1, uncertainty=0)
+    reading = Reading(at=1, dt=0.1, capacity=max(reach, 1), reach=reach, own=0, other=0, steal=0, idle=1, uncertainty=0)
     _, command = law.step(law.start(), reading, Setpoint(Band(0.6, 0.7)))
     assert command.workers == workers
 
@@ -317,3 +329,9 @@ def test_verdict_is_the_first_word_that_applies(window: Reading, command: Comman
     verdict = judge(window, command, Setpoint(BAND), Steal.IDLE)
     assert verdict.state is state
     assert words in verdict.why
+
+
+def test_a_band_that_moves_is_judged_by_its_mean_over_the_window() -> None:
+    moving = Setpoint(BAND, "profile", lately=Band(0.4, 0.5))
+    assert judge(reading(own=0.45), Command(2, 0.9), moving, Steal.IDLE).state is State.HOLDING
+    assert judge(reading(own=0.65), Command(2, 0.9), moving, Steal.IDLE).state is State.SETTLING

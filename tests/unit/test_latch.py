@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from plant import Plant, regulator, run
@@ -58,8 +59,22 @@ def test_what_is_frozen_is_the_mean_of_five_seconds_or_of_a_quarter_of_its_time(
         for own in (0.65, 0.67)
     )
     memory, _ = latch.step(latch.start(), before, Setpoint(BAND))
+    assert (memory.own, memory.utilization, memory.sought) == (1.3, 0.65, 0.0)
     memory, _ = latch.step(memory, then, Setpoint(BAND))
     assert memory.own == pytest.approx(1.3 + (1 - math.exp(-0.1 / time)) * 0.04)
+    assert memory.utilization == pytest.approx(0.65 + (1 - math.exp(-0.1)) * 0.02)
+    assert memory.sought == pytest.approx(0.1)
+
+
+def test_it_keeps_the_workers_of_its_law_and_costs_nothing_where_it_gets_less_than_it_asked_for() -> None:
+    latch: Latch[AdaptiveMemory] = Latch(Adaptive(workers=5), after=1)
+    reading = Reading(at=1, dt=0.1, capacity=2, reach=2, own=0.5, other=0.15, steal=0, idle=0.35, uncertainty=0)
+    memory, command = latch.step(replace(latch.start(), effort=1.5), reading, Setpoint(BAND))
+    while command.latched is None:
+        memory, command = latch.step(replace(memory, effort=1.5), reading, Setpoint(BAND))
+        assert memory.cost == 0
+    assert command.workers == 5
+    assert (command.latched, command.effort) == pytest.approx((1.0, 1.0))
 
 
 def test_what_it_costs_itself_is_found_out_over_three_seconds() -> None:
