@@ -43,17 +43,25 @@ class Control:
     `PUT /band` with `{"effort": CPUs}` asks for a fixed effort instead: a load of that size, whatever else runs.
 
     Each answers with the setpoint that is then in force. A request that is wrong changes nothing, and is answered with
-    400, 401, 404, 405, 413 or 415 and a sentence.
+    400, 401, 404, 405, 409, 413 or 415 and a sentence.
 
     Args:
         cell: the cell that is read and changed.
         token: the bearer token (RFC 6750) that a request needs.
+        over: whether nothing is burnt any more, whatever is asked for.
         clock: the monotonic clock, seconds.
     """
 
-    def __init__(self, cell: SetpointCell, token: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        cell: SetpointCell,
+        token: str,
+        over: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cell = cell
         self._token = token.encode()
+        self._over = over
         self._clock = clock
         self._quiet_until = float("-inf")
 
@@ -81,6 +89,8 @@ class Control:
         peer = environ.get("REMOTE_ADDR", "an unknown address")
         if method == "PUT":
             asked = _asked(_body(environ))
+            if self._over():
+                raise _RefusalError(HTTPStatus.CONFLICT, "LOADBAND_DURATION is over: nothing is burnt any more.")
             self._cell.replace(asked)
             log.info("PUT /band by %s: %s", peer, asked)
         elif method == "DELETE":

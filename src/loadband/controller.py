@@ -30,6 +30,10 @@ class Law(Protocol[M]):
         """The memory before the first reading; after a gap, with the memory before it."""
         ...
 
+    def resume(self, effort: float) -> M:
+        """The memory with which it takes over from a fixed effort (CPUs), without a jump."""
+        ...
+
     def step(self, memory: M, reading: Reading, setpoint: Setpoint) -> tuple[M, Command]:
         """Decide what to burn until the next reading; effort is within 0..reach for every input."""
         ...
@@ -138,6 +142,10 @@ class Adaptive:
         """Nothing burns before there is a reading."""
         return AdaptiveMemory()
 
+    def resume(self, effort: float) -> AdaptiveMemory:
+        """It goes on from there; who else runs shows in the next reading."""
+        return AdaptiveMemory(effort)
+
     def step(self, memory: AdaptiveMemory, reading: Reading, setpoint: Setpoint) -> tuple[AdaptiveMemory, Command]:
         """See the class; if others alone are certainly above the band, effort falls to 0 at once."""
         band = _band(setpoint)
@@ -219,6 +227,10 @@ class Step:
         """The initial workers burn from the first cycle on, as the ancestor's did."""
         return StepMemory(self.workers)
 
+    def resume(self, effort: float) -> StepMemory:
+        """As many workers as burn that."""
+        return StepMemory(round(effort * self.turn / STEP_TURN))
+
     def step(self, memory: StepMemory, reading: Reading, setpoint: Setpoint) -> tuple[StepMemory, Command]:
         """See the class; the number of workers stays within 0..what the reach can carry."""
         band = _band(setpoint)
@@ -277,7 +289,7 @@ class Latch(Generic[M]):
     """Seconds in closed loop from the first entry into the band until it freezes; None: never."""
     steal: Steal = Steal.IDLE
     workers: int | None = None
-    """None: as many as the law had."""
+    """None: as many as the law had, or as can burn all of the reach, whichever is more."""
 
     MEAN_TIME = 5.0
     """Time constant, seconds, of the mean that is frozen; a quarter of `after` if that is less."""
@@ -291,10 +303,17 @@ class Latch(Generic[M]):
         law = self.law.start(before.law)
         return LatchMemory(law, before.setpoint, latched=before.latched, cost=before.cost)
 
+    def resume(self, effort: float) -> LatchMemory[M]:
+        """Unlatched; what its law takes over."""
+        return LatchMemory(self.law.resume(effort), effort=effort)
+
     def step(self, memory: LatchMemory[M], reading: Reading, setpoint: Setpoint) -> tuple[LatchMemory[M], Command]:
         """See the class."""
+        known = memory.setpoint is None or memory.setpoint == setpoint
         if memory.setpoint != setpoint:
-            memory = replace(memory, setpoint=setpoint, latched=setpoint.effort, sought=None)
+            # What the law remembers is of the time before the latch.
+            law = memory.law if memory.latched is None else self.law.resume(memory.effort)
+            memory = replace(memory, law=law, setpoint=setpoint, latched=setpoint.effort, sought=None)
         if memory.latched is None:
             law, command = self.law.step(memory.law, reading, setpoint)
             if self.after is None:
@@ -303,7 +322,8 @@ class Latch(Generic[M]):
             memory = self._sought(replace(memory, law=law, workers=command.workers), reading, setpoint)
             if memory.latched is None:
                 return replace(memory, effort=command.effort), command
-        return self._keep(memory, memory.latched, reading)
+        # A reading of another load than this one doesn't say what the process costs itself.
+        return self._keep(memory, memory.latched, reading, known=known)
 
     def _sought(self, memory: LatchMemory[M], reading: Reading, setpoint: Setpoint) -> LatchMemory[M]:
         """Follow what a latch is made of, and make it when its time has come."""
@@ -331,14 +351,17 @@ class Latch(Generic[M]):
             latched=latched,
         )
 
-    def _keep(self, memory: LatchMemory[M], size: float, reading: Reading) -> tuple[LatchMemory[M], Command]:
-        workers = self.workers or memory.workers or _enough(reading.reach)
+    def _keep(
+        self, memory: LatchMemory[M], size: float, reading: Reading, *, known: bool
+    ) -> tuple[LatchMemory[M], Command]:
+        workers = self.workers or max(memory.workers, _enough(reading.reach))
         limit = min(reading.reach, float(workers))
         most = min(size, limit)
         # Only what it uses too much is its own cost: if others crowd it out, it uses less than it is asked to.
-        weight = 1 - math.exp(-reading.dt / self.COST_TIME)
+        weight = 1 - math.exp(-reading.dt / self.COST_TIME) if known else 0.0
         cost = min(max(memory.cost + weight * (reading.own * reading.capacity - most), 0.0), most)
-        return replace(memory, cost=cost), Command(workers, most - cost, at_limit=size >= limit, latched=size)
+        effort = most - cost
+        return replace(memory, cost=cost, effort=effort), Command(workers, effort, at_limit=size >= limit, latched=size)
 
 
 def _enough(reach: float) -> int:

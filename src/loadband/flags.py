@@ -30,7 +30,7 @@ complete all this. Each has a --help of its own."""
 _EPILOG = """\
 exit codes:
   0      ok, or the band was held for DURATION (in it for 95 % of the time after first reaching it)
-  1      the band was not held for DURATION, or nothing could be read for more than 5 % of it
+  1      the band was not held for DURATION, or more than 5 % of that was not seen
   2      bad settings
   3      internal failure
   141    whoever read standard output has left, as in loadband | head -1

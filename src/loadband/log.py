@@ -128,7 +128,7 @@ def _facts(snapshot: Snapshot) -> Iterator[_Fact]:
         baseline={"state": None},
         level=logging.WARNING if state in ALARMING else logging.INFO,
         detail={"why": snapshot.verdict.why, **_now(snapshot)},
-        urgent=state is State.FAILSAFE,
+        urgent=state in {State.FAILSAFE, State.EXPIRED},
     )
     setpoint = snapshot.setpoint
     if setpoint.band:

@@ -91,7 +91,8 @@ def summary(snapshot: Snapshot) -> str:
     parts.append(f"others {100 * cpu.other / total:.1f} %")
     if cpu.steal / total >= 0.0005:  # noqa: PLR2004 - half of the last printed digit
         parts.append(f"steal {100 * cpu.steal / total:.1f} %")
-    if counts.blind_seconds > 0:
-        parts.append(f"in failsafe for {counts.blind_seconds:.1f} s")
+    unseen = counts.run_seconds - counts.seen_seconds
+    if unseen >= 0.01 * counts.run_seconds and unseen >= 1:
+        parts.append(f"not seen for {unseen:.0f} s")
     overruns = "1 overrun" if counts.overruns == 1 else f"{counts.overruns} overruns"
     return f"{head}; {', '.join(parts)}; {overruns}"

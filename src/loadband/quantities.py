@@ -238,8 +238,8 @@ class Command:
 class State(enum.StrEnum):
     """The state of the regulator in one word: the first that applies, in this order."""
 
-    FAILSAFE = "failsafe"
     EXPIRED = "expired"
+    FAILSAFE = "failsafe"
     LATCHED = "latched"
     YIELDING = "yielding"
     SATURATED = "saturated"
@@ -285,8 +285,10 @@ class Counts:
     in_band_seconds: float = 0.0
     observed_since_entry: float = 0.0
     """Observed seconds since the band was first entered: the denominator of `held`."""
-    blind_seconds: float = 0.0
-    """Seconds in failsafe: nothing could be read, so nothing was burnt."""
+    run_seconds: float = 0.0
+    """Seconds since the start, until the duration is over."""
+    seen_seconds: float = 0.0
+    """Those of them that readings cover: not a pause, and not what is lost in failsafe."""
     cpu: CpuSeconds = CpuSeconds()
     band_changes: dict[SetpointSource, int] = field(default_factory=dict)
     """By source."""
@@ -338,6 +340,6 @@ class Snapshot:
 
     @property
     def held(self) -> bool:
-        """Whether what is asked for was held: it was in failsafe for at most 5 % of the run, and a band was held."""
-        seen = self.counts.blind_seconds <= 0.05 * (self.at - self.started)
+        """Whether what is asked for was held: a band for 95 % of the time, and 95 % of the run was seen at all."""
+        seen = self.counts.seen_seconds >= 0.95 * self.counts.run_seconds
         return seen and (self.setpoint.band is None or self.counts.held)

@@ -223,6 +223,7 @@ class Regulator:
         setpoint = self._setpoint.read()
         reading = self._sense()
         expired = 0 < self._duration <= began - self._started
+        over = expired and self._snapshot is not None and self._snapshot.verdict.state is State.EXPIRED
         latched = self._command.latched
         self._decide(reading, setpoint, expired=expired)
         self._workers.apply(self._command)
@@ -230,7 +231,9 @@ class Regulator:
             self._latch_timestamp = None if self._command.latched is None else self._clock.wall()
         self._window = window = self._look_back()
         self._calm = reading is not None and self._rests(window, setpoint)
-        self._count(began, reading, window, setpoint)
+        # Latched, it seeks no band; and what comes after the end is no part of the run.
+        seeks = latched is None and self._command.latched is None and not over
+        self._count(reading, window if seeks else None, setpoint, passed=0.0 if over else self._passed(began))
         verdict = self._judge(window, setpoint, expired=expired)
         self._snapshot = self._publish(began, window, setpoint, verdict)
         return self._snapshot
@@ -275,7 +278,8 @@ class Regulator:
         if expired or self._after_gap() or self._failures_in_row >= MAX_FAILURES:
             # After a gap, nothing is known about the present: start again from the next reading.
             self._controller.restart()
-            self._command = Command(0 if expired else self._command.workers, 0.0, latched=self._command.latched)
+            kept = Command(self._command.workers, 0.0, latched=self._command.latched)
+            self._command = Command(0, 0.0) if expired else kept
         elif reading is not None:
             was_late, self._late = self._late, reading.dt > lease_of(self._interval)
             if self._late and not was_late:
@@ -319,10 +323,14 @@ class Regulator:
     def _filled(self, window: Reading) -> bool:
         return window.dt >= self._window_length - self._interval
 
-    def _count(self, began: float, reading: Reading | None, window: Reading | None, setpoint: Setpoint) -> None:
+    def _passed(self, began: float) -> float:
+        """Seconds from the last cycle, or the start, to the one that has begun."""
+        return began - (self._snapshot.at if self._snapshot else self._started)
+
+    def _count(self, reading: Reading | None, window: Reading | None, setpoint: Setpoint, *, passed: float) -> None:
         counts = self._counts
         cpu = counts.cpu
-        observed = inside = entered = blind = 0.0
+        observed = inside = entered = seen = 0.0
         if reading is not None:
             seconds = reading.dt * reading.capacity
             cpu = CpuSeconds(
@@ -331,14 +339,12 @@ class Regulator:
                 steal=cpu.steal + reading.steal * seconds,
                 idle=cpu.idle + reading.idle * seconds,
             )
-            # A window that still fills up would count the time before the first burst as out of band. And a latched
-            # load seeks no band.
-            if window is not None and self._filled(window) and self._command.latched is None:
+            seen = reading.dt if passed else 0.0
+            # A window that still fills up would count the time before the first burst as out of band.
+            if window is not None and self._filled(window):
                 observed = reading.dt
                 inside = observed if _inside(window.utilization(self._steal), setpoint) else 0.0
                 entered = observed if inside or counts.in_band_seconds > 0 else 0.0
-        elif self._failures_in_row >= MAX_FAILURES and self._snapshot is not None:
-            blind = began - self._snapshot.at
         # Not by `replace`, which costs as much as all the rest of this method.
         self._counts = Counts(
             cycles=counts.cycles + 1,
@@ -347,7 +353,8 @@ class Regulator:
             observed_seconds=counts.observed_seconds + observed,
             in_band_seconds=counts.in_band_seconds + inside,
             observed_since_entry=counts.observed_since_entry + entered,
-            blind_seconds=counts.blind_seconds + blind,
+            run_seconds=counts.run_seconds + passed,
+            seen_seconds=counts.seen_seconds + seen,
             cpu=cpu,
             band_changes=dict(self._setpoint.changes),
             worker_restarts=self._workers.restarts,
@@ -360,6 +367,8 @@ class Regulator:
             return Verdict(State.FAILSAFE, f"no trustworthy reading, so nothing is burnt: {self._last_drop.why}")
         if window is None:
             return Verdict(State.SETTLING, f"starting again from the next reading: {self._last_drop.why}")
+        if setpoint.band is None and self._command.latched is None:
+            return Verdict(State.SETTLING, f"{setpoint}: from the next reading on")
         return judge(window, self._command, setpoint, self._steal)
 
     def _publish(self, began: float, window: Reading | None, setpoint: Setpoint, verdict: Verdict) -> Snapshot:

@@ -94,7 +94,7 @@ def run(loaded: Loaded, played: _Played, measured: Measured, ending: Ending) -> 
         _in_background("neighbours", neighbours.run) if _is_seen(settings) else nullcontext(),
         _in_background("minute", minute.run),
         _output(loaded, source, address, ending, str(played[1] if played else settings.setpoint)) as writing,
-        _control(settings, cell),
+        _control(settings, cell, regulator),
         _following(played, cell, window, ending),
         notify.feeding(source),
     ):
@@ -125,18 +125,19 @@ def _controller(settings: Settings, reach: float) -> tuple[Decider, float | None
     if settings.controller is LawName.ADAPTIVE:
         return Controller(Latch(Adaptive(steal, workers), after, steal, workers)), None
     law = Step(steal, workers or max(math.ceil(reach), 1), settings.step, settings.sleep)
-    return Controller(Latch(law, after, steal, workers)), law.turn
+    return Controller(Latch(law, after, steal)), law.turn  # WORKERS is only how many it begins with
 
 
 def _exit_code(settings: Settings, ending: Ending, snapshot: Snapshot | None) -> int:
     if ending.reader_left:
         return Exit.READER_LEFT
-    if snapshot is not None and snapshot.verdict.state is State.EXPIRED:
-        return Exit.OK if snapshot.held else Exit.NOT_ACHIEVED
     # A signal is the normal end of a service. But a run that is to end by itself, such as a Job, was cut short: it
     # proves nothing, and must not count as complete.
-    cut_short = settings.duration > 0 and settings.on_end is OnEnd.EXIT
-    return 128 + ending.signal if ending.signal and cut_short else Exit.OK
+    if settings.duration == 0 or settings.on_end is OnEnd.IDLE:
+        return Exit.OK
+    if snapshot is not None and snapshot.verdict.state is State.EXPIRED:
+        return Exit.OK if snapshot.held else Exit.NOT_ACHIEVED
+    return 128 + ending.signal if ending.signal else Exit.OK
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def _server(settings: Settings, minute: Minute, ending: Ending) -> Iterator[str 
 
 
 @contextmanager
-def _control(settings: Settings, cell: SetpointCell) -> Iterator[None]:
+def _control(settings: Settings, cell: SetpointCell, regulator: Regulator) -> Iterator[None]:
     """Let clients change the band, if there is a token and an address.
 
     Raises:
@@ -177,7 +178,10 @@ def _control(settings: Settings, cell: SetpointCell) -> Iterator[None]:
         return
     from loadband.control import Control  # noqa: PLC0415 - costs memory and time that only a client is worth
 
-    with _served("CONTROL_LISTEN", settings.control_listen, Control(cell, settings.control_token)):
+    def over() -> bool:
+        return regulator.snapshot is not None and regulator.snapshot.verdict.state is State.EXPIRED
+
+    with _served("CONTROL_LISTEN", settings.control_listen, Control(cell, settings.control_token, over)):
         yield
 
 

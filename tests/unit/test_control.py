@@ -99,6 +99,12 @@ def test_a_band_and_an_effort_at_once_or_infinity_are_refused(cell: SetpointCell
     assert unchanged(cell)
 
 
+def test_nothing_can_be_asked_for_once_the_duration_is_over(cell: SetpointCell) -> None:
+    status, _, answer = ask(Control(cell, TOKEN, over=lambda: True), "PUT", BODY)
+    assert (status, answer) == (409, {"error": "LOADBAND_DURATION is over: nothing is burnt any more."})
+    assert unchanged(cell)
+
+
 def test_delete_goes_back_to_what_is_configured_and_may_be_repeated(cell: SetpointCell) -> None:
     control = Control(cell, TOKEN)
     ask(control, "PUT", BODY)

@@ -10,7 +10,9 @@ from plant import Plant, regulator, run
 
 from loadband.controller import Adaptive, AdaptiveMemory, Latch, Step, judge
 from loadband.quantities import Band, Command, Reading, Setpoint, Snapshot, State, Steal
+from loadband.running import _controller
 from loadband.setpoint import SetpointCell
+from loadband.settings import Loaded, load
 
 BAND = Band(0.6, 0.7)
 
@@ -49,6 +51,72 @@ def test_the_time_counts_from_the_first_entry_and_it_latches_in_the_band_only() 
     assert last(seen).command.latched is None
     run(plant, loop, 4, seen)
     assert last(seen).command.latched == pytest.approx(1.2, abs=0.02)
+
+
+@pytest.mark.parametrize("others", [0.9, 1.2])
+def test_back_from_a_latch_it_begins_beside_those_who_are_there_now(others: float) -> None:
+    plant = Plant(2, others=lambda time: others if time > 20 else 0.0)
+    cell = SetpointCell(Setpoint(BAND))
+    loop, _ = regulator(plant, cell, Latch(Adaptive()))
+    run(plant, loop, 10)
+    cell.replace(Setpoint(None, "control", effort=0.0))
+    run(plant, loop, 60)
+    back = plant.elapsed
+    cell.restore("control")
+    run(plant, loop, 15)
+    assert max(utilization for _, utilization in plant.windows(back)) <= BAND.high
+    assert plant.settled(BAND, event=back) <= 1.0
+
+
+@pytest.mark.parametrize("law", [Adaptive(), Step(sleep=0.005)], ids=["adaptive", "step"])
+def test_from_an_effort_into_its_band_there_is_no_jump(law: Adaptive | Step) -> None:
+    plant = Plant(2)
+    cell = SetpointCell(Setpoint(None, effort=1.3))
+    loop, _ = regulator(plant, cell, Latch(law))
+    run(plant, loop, 20)
+    then = plant.elapsed
+    cell.replace(Setpoint(BAND, "control"))
+    run(plant, loop, 15)
+    assert all(utilization in BAND for _, utilization in plant.windows(then - 0.5, width=0.5))
+
+
+@pytest.mark.parametrize("effort", [0.02, 0.1])
+def test_the_load_before_it_is_no_cost_of_an_effort(effort: float) -> None:
+    plant = Plant(2)
+    cell = SetpointCell(Setpoint(BAND))
+    loop, burner = regulator(plant, cell, Latch(Adaptive()))
+    run(plant, loop, 10)
+    cell.replace(Setpoint(None, "control", effort=effort))
+    run(plant, loop, 0.3)
+    before = burner.own
+    run(plant, loop, 1)
+    assert burner.own - before == pytest.approx(effort, rel=0.02)
+
+
+def test_more_cpus_are_used_by_an_effort_that_was_limited() -> None:
+    plant = Plant(4)
+    cell = SetpointCell(Setpoint(BAND))
+    loop, burner = regulator(plant, cell, Latch(Adaptive()), reach=0.5)
+    run(plant, loop, 5)
+    cell.replace(Setpoint(None, "control", effort=3.0))
+    run(plant, loop, 5)
+    assert burner.effort == pytest.approx(0.5)
+    burner.reach = 4
+    run(plant, loop, 1)
+    assert burner.effort == pytest.approx(3.0)
+
+
+def test_a_latched_step_law_keeps_the_workers_that_it_has_come_to() -> None:
+    loaded = load(["60", "70", "1", "1", "10", "--latch", "10s", "--controller", "step"])
+    assert isinstance(loaded, Loaded)
+    controller, _ = _controller(loaded.settings, reach=2.0)
+    plant = Plant(2)
+    loop, _ = regulator(plant)
+    loop._controller = controller
+    run(plant, loop, 60)
+    assert loop.snapshot is not None
+    assert loop.snapshot.verdict.state is State.LATCHED
+    assert loop.snapshot.utilization == pytest.approx(0.65, abs=0.05)
 
 
 @pytest.mark.parametrize(("after", "time"), [(8.0, 2.0), (60.0, 5.0)])

@@ -35,10 +35,12 @@ def test_summary_says_when_the_band_was_never_entered() -> None:
     assert output.summary(snapshot(counts=counts)).startswith("never in 60..70 % in 41 s; mean 65.0 %")
 
 
-def test_summary_says_for_how_long_nothing_was_read() -> None:
-    line = output.summary(snapshot(counts=replace(snapshot().counts, blind_seconds=12.34)))
-    assert line.startswith("not held: in 60..70 % for 99.2 % of 41 s; ")
-    assert line.endswith("others 4.9 %, in failsafe for 12.3 s; 0 overruns")
+@pytest.mark.parametrize(("seen", "words", "end"), [(88.0, "not held: in", ", not seen for 12 s"), (99.5, "held", "")])
+def test_summary_says_how_much_was_not_seen(seen: float, words: str, end: str) -> None:
+    counts = replace(snapshot().counts, run_seconds=100.0, seen_seconds=seen)
+    line = output.summary(snapshot(counts=counts))
+    assert line.startswith(f"{words} 60..70 % for 99.2 % of 41 s; ")
+    assert line.endswith(f"others 4.9 %{end}; 0 overruns")
 
 
 def test_summary_says_why_nothing_was_observed() -> None:

@@ -126,7 +126,10 @@ def test_a_band_left_for_a_tenth_of_the_time_is_not_held() -> None:
     assert not last(loop).counts.held
 
 
-@pytest.mark.parametrize("asked", [Setpoint(BAND), Setpoint(None, effort=1.3)], ids=["band", "effort"])
+either = pytest.mark.parametrize("asked", [Setpoint(BAND), Setpoint(None, effort=1.3)], ids=["band", "effort"])
+
+
+@either
 @pytest.mark.parametrize(("lost", "held"), [(0.5, True), (3.0, False), (15.0, False)])
 def test_a_run_that_sees_nothing_ends_in_time_and_without_success(asked: Setpoint, lost: float, *, held: bool) -> None:
     plant = Plant(2)
@@ -135,8 +138,24 @@ def test_a_run_that_sees_nothing_ends_in_time_and_without_success(asked: Setpoin
     burner.fault = "no such file"
     run(plant, loop, 30)
     assert plant.elapsed == pytest.approx(20, abs=0.2)
+    counts = last(loop).counts
     assert last(loop).verdict.state is State.EXPIRED
-    assert last(loop).counts.blind_seconds == pytest.approx(lost, abs=0.5)
+    assert counts.run_seconds - counts.seen_seconds == pytest.approx(lost, abs=0.3)
+    assert last(loop).held is held
+
+
+@either
+@pytest.mark.parametrize(("pauses", "seconds", "held"), [(1, 54.0, False), (3, 1.5, False), (2, 1.2, True)])
+def test_what_passes_in_pauses_is_not_seen(asked: Setpoint, pauses: int, seconds: float, *, held: bool) -> None:
+    plant = Plant(2)
+    loop, _ = regulator(plant, SetpointCell(asked), Latch(Adaptive()), duration=60)
+    for _ in range(pauses):
+        run(plant, loop, 2)
+        plant.jump(seconds)
+    run(plant, loop, 100)
+    counts = last(loop).counts
+    assert counts.run_seconds == pytest.approx(60, abs=0.2)
+    assert counts.run_seconds - counts.seen_seconds == pytest.approx(pauses * seconds, abs=0.8)
     assert last(loop).held is held
 
 
@@ -148,10 +167,53 @@ def test_a_run_that_sees_again_says_for_how_long_it_did_not() -> None:
     run(plant, loop, 3)
     burner.fault = ""
     run(plant, loop, 30)
+    counts = last(loop).counts
     assert last(loop).verdict.state is State.EXPIRED
-    assert last(loop).counts.blind_seconds == pytest.approx(3, abs=0.5)
+    assert counts.run_seconds - counts.seen_seconds == pytest.approx(3, abs=0.3)
+    assert counts.held
     assert not last(loop).held
-    assert last(loop).counts.held
+
+
+@either
+@pytest.mark.parametrize(("others", "lost"), [(1.9, 0.0), (0.0, 0.0), (0.0, 5.0)])
+def test_what_comes_after_the_end_changes_nothing_about_the_run(asked: Setpoint, others: float, lost: float) -> None:
+    plant = Plant(2, others=lambda time: others if time > 20 else 0.0)
+    loop, burner = regulator(plant, SetpointCell(asked), Latch(Adaptive()), duration=20, exit_at_end=False)
+    run(plant, loop, 10)
+    burner.fault = "no such file" if lost else ""
+    run(plant, loop, lost or 1)
+    burner.fault = ""
+    run(plant, loop, 20 - plant.elapsed + 0.5)
+    ended = last(loop)
+    assert ended.verdict.state is State.EXPIRED
+    assert (ended.command.latched, ended.latch_timestamp) == (None, None)
+    assert ended.held is (lost == 0)
+    burner.fault = "no such file"
+    run(plant, loop, 30)
+    burner.fault = ""
+    run(plant, loop, 600)
+    now = last(loop)
+    assert now.held is ended.held
+    for field in ("observed_seconds", "in_band_seconds", "observed_since_entry", "run_seconds", "seen_seconds"):
+        assert getattr(now.counts, field) == getattr(ended.counts, field), field
+    assert now.counts.cpu.idle > ended.counts.cpu.idle
+
+
+@pytest.mark.parametrize("reading", ["lost", "changed"])
+def test_an_effort_that_is_asked_for_while_a_sample_is_lost_waits_for_the_next(reading: str) -> None:
+    plant = Plant(2)
+    cell = SetpointCell(Setpoint(BAND))
+    loop, burner = regulator(plant, cell, Latch(Adaptive()))
+    run(plant, loop, 10)
+    burner.fault = "no such file" if reading == "lost" else ""
+    burner.capacity = burner.reach = 1.5 if reading == "changed" else 2
+    cell.replace(Setpoint(None, "control", effort=0.5))
+    plant.advance(plant.now + 0.1)
+    verdict = loop.cycle().verdict
+    assert (verdict.state, verdict.why) == (State.SETTLING, "0.5 CPUs: from the next reading on")
+    burner.fault = ""
+    run(plant, loop, 1)
+    assert last(loop).verdict.state is State.LATCHED
 
 
 def test_a_duration_may_be_shorter_than_a_second() -> None:

@@ -152,11 +152,14 @@ def test_max_effort_and_affinity_limit_the_reach(monkeypatch: pytest.MonkeyPatch
     assert open_sensor(Scope.HOST, None, RECORDED / "v1-hybrid-host").sample().reach == 1
 
 
-def test_without_a_limit_a_containers_capacity_is_its_reach_with_a_warning(tmp_path: Path) -> None:
+def test_without_a_limit_a_containers_capacity_is_all_cpus_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_cpus(monkeypatch, 0, 1)
     root = copy("v2-pod", tmp_path)
     (root / "sys/fs/cgroup/cpu.max").unlink()
     sensor = open_sensor(Scope.CONTAINER, 1.5, root)
-    assert (sensor.sample().capacity, sensor.sample().reach) == (1.5, 1.5)
+    assert (sensor.sample().capacity, sensor.sample().reach) == (2, 1.5)
     assert [warning for warning in sensor.warnings if "no CPU limit" in warning]
 
 

@@ -158,13 +158,16 @@ class Sensor(ABC):
         return [] if self._cgroups.cpu else ["no control group is visible: a CPU quota, if there is one, is not seen"]
 
     def _reach(self, limits: _Limits, online: frozenset[int]) -> float:
-        """The most CPUs that this process can burn."""
+        """The most CPUs that this process may burn."""
+        return min(self._cpus(limits, online), self._max_effort)
+
+    def _cpus(self, limits: _Limits, online: frozenset[int]) -> float:
+        """The most CPUs that this process could burn."""
         return min(
             len(os.sched_getaffinity(0)),
             len(online),
             inf if limits.cpuset is None else len(limits.cpuset),
             inf if limits.limit is None else limits.limit.cpus,
-            self._max_effort,
         )
 
 
@@ -267,7 +270,7 @@ class _Container(Sensor):
 
     @property
     def warnings(self) -> list[str]:
-        unlimited = ["no CPU limit is visible: the container's capacity is its reach"]
+        unlimited = ["no CPU limit is visible: the container's capacity is all CPUs that it may use"]
         return super().warnings + ([] if self._cgroups.limit() else unlimited)
 
     def members(self) -> Callable[[int], bool]:
@@ -285,13 +288,12 @@ class _Container(Sensor):
     def _sample(self, limits: _Limits) -> Sample:
         limit = limits.limit
         online = look(self._online, parse_cpu_list).value
-        reach = self._reach(limits, online)
         usage = self._cgroups.usage(limit)
         return Sample(
             at=usage.at,
             cpus=online,
-            capacity=limit.cpus if limit else reach,
-            reach=reach,
+            capacity=limit.cpus if limit else self._cpus(limits, online),
+            reach=self._reach(limits, online),
             own=usage.own,
             quantum=TICK,
             ticks=usage.value,
