@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 from junitparser import Error, Failure, JUnitXml
-from recordings import CASES, big
+from recordings import CASES, MOVER, TIMING, big
 from results import changed, limited, repeats, result
 from rich.console import Console
 
@@ -71,12 +72,21 @@ def test_recordings_of_two_scenarios_are_refused(other: str) -> None:
         result("good", other)
 
 
-def test_recordings_of_two_rebalancers_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("rebalancer", {"rebalancer": Part(name="other")}),
+        ("rebalancer", {"rebalancer": replace(MOVER, settings={"threshold": "90"})}),
+        ("rebalancer", {"rebalancer": replace(MOVER, actors=("mover", "alice"))}),
+        ("timing", {"timing": replace(TIMING, scrape=60.0)}),
+        ("version of loadband", {"loadband": "0.1.0"}),
+    ],
+)
+def test_recordings_of_two_runs_are_refused(what: str, other: dict[str, Any]) -> None:
     recordings = repeats("good", "good")
     second = recordings["recording-2.jsonl"]
-    run = replace(second.run, rebalancer=Part(name="other"))
-    recordings["recording-2.jsonl"] = replace(second, run=run)
-    with pytest.raises(ResultError, match="another rebalancer"):
+    recordings["recording-2.jsonl"] = replace(second, run=replace(second.run, **other))
+    with pytest.raises(ResultError, match=f"another {what}"):
         evaluate("x", recordings)
 
 

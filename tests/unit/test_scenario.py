@@ -213,6 +213,7 @@ size = "20%"
             OVERLOAD.replace("2", "1").replace("30", "90"),
             "balance is expected, and moving slices from the fullest host to the emptiest leaves the spread at",
         ),
+        (OVERLOAD + 'lasts = "20s"', "part of the overload ends 20 s after its begin, before the watch does"),
     ],
 )
 def test_what_is_odd_is_remarked(document: str, said: str) -> None:

@@ -8,20 +8,25 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from recordings import CASES, EPOCH, MOVER, PLAN, Scene, good, noticed, overloaded
+from recordings import CASES, CPUS, EPOCH, MOVER, PLAN, TIMING, Scene, good, noticed, overloaded
 
 from loadband.rebalance.events import (
     Alert,
     AlertState,
+    Disturbance,
     EndReason,
     Expectation,
+    Move,
     MoveState,
     Part,
     Phase,
+    PhaseName,
     Plan,
     Recording,
+    Sample,
     Subject,
     Trigger,
     Trouble,
@@ -148,6 +153,31 @@ def empty() -> Recording:
     return scene.record()
 
 
+def jumped(recording: Recording) -> Recording:
+    """The counter of b is ahead by 392 CPU-seconds from 50 s on."""
+    return replace(
+        recording,
+        events=tuple(
+            replace(event, cpu_seconds=event.cpu_seconds + 392.0)
+            if isinstance(event, Sample) and event.name == "b" and event.at >= EPOCH + 50.0
+            else event
+            for event in recording.events
+        ),
+    )
+
+
+def end_early(scene: Scene) -> None:
+    """Less is asked for just after the move began."""
+    for number in range(1, 5):
+        scene.ask(36.0, f"a{number}", 0.6)
+
+
+def starve(scene: Scene) -> None:
+    """After the move, those on a and a1 on b do less than they are asked to."""
+    for number in range(1, 5):
+        scene.ask(60.0, f"a{number}", 0.9, gets=0.52)
+
+
 SPOILED: dict[str, Callable[[], Recording]] = {
     "complete": lambda: spoiled(lambda scene: scene.stop(EndReason.INTERRUPTED, 99.0)),
     "monitoring": lambda: spoiled(
@@ -157,12 +187,14 @@ SPOILED: dict[str, Callable[[], Recording]] = {
     "clocks together": lambda: spoiled(lambda _: None, noticed(offsets={"b": 1.5})),
     "clocks steady": lambda: spoiled(lambda scene: scene.step(36.0, "b", 0.4)),
     "samples": lambda: spoiled(lambda scene: scene.lose("b", 50.0, 54.0)),
+    "counters": lambda: jumped(good()),
     "scrapes": lambda: spoiled(lambda scene: scene.trouble(30.0, Trouble.SCRAPE_FAILED, host="a")),
     "foreign load": lambda: spoiled(
         lambda scene: scene.use(Subject.FOREIGN, "backup (pid 4711)", "b", 0.4, at=50.0, until=54.0)
     ),
     "own programs": lambda: spoiled(lambda scene: scene.use(Subject.OWN, "prometheus", "b", 0.6, at=50.0, until=54.0)),
     "moves of others": CASES["foreign_move"],
+    "same hosts": lambda: spoiled(lambda scene: scene.comes(36.0, "a", 8.0)),
     "rebalancer": lambda: spoiled(
         lambda scene: scene.trouble(30.0, Trouble.REBALANCER_DOWN, who="mover", detail="it failed")
     ),
@@ -173,6 +205,8 @@ SPOILED: dict[str, Callable[[], Recording]] = {
     "overload stood": cool,
     "calm before the overload": firing_from_the_start,
     "imbalance stood": evenly_hot,
+    "overload lasted": lambda: spoiled(end_early),
+    "work at the end": lambda: spoiled(starve),
     "alert when due": lambda: without_alerts(CASES["unmovable"]()),
 }
 """By check, a run that is spoiled by that."""
@@ -266,6 +300,97 @@ def test_an_older_recording_shows_by_its_samples_that_others_were_counted() -> N
     assert invalid(says(scene.record(), counts_others=False)) == {"foreign load", "own programs"}
 
 
+def pending_from_the_start() -> Recording:
+    scene = overloaded()
+    scene.alert(pending=15.0, firing=25.0, notified=25.1, resolved=39.5)
+    scene.move(35.0, "a1", "b")
+    return scene.record()
+
+
+def too_soon() -> Recording:
+    scene = overloaded(timing=replace(TIMING, alert_for=12.0))
+    scene.alert(pending=20.5, firing=25.0, notified=25.1, resolved=39.5)
+    scene.move(35.0, "a1", "b")
+    return scene.record()
+
+
+def hot_late() -> Recording:
+    """The alert fires and a slice is moved; only then does the host become hot, and is relieved."""
+    scene = overloaded()
+    for number in range(1, 5):
+        scene.ask(20.0, f"a{number}", 0.6)
+        scene.ask(40.0, f"a{number}", 0.98)
+    scene.slice("tiny", "a", 0.1)
+    scene.alert(pending=21.0, firing=23.0, notified=23.1, resolved=50.0)
+    scene.move(24.0, "tiny", "b")
+    scene.move(50.0, "a1", "b")
+    return scene.record()
+
+
+@pytest.mark.parametrize(
+    ("recording", "evidence"),
+    [
+        (pending_from_the_start, "LoadbandHostHot was pending since 15.0 s, before the overload"),
+        (too_soon, "LoadbandHostHot fired at 25.0 s, 1 s after a host was hot: sooner than its rule can"),
+        (hot_late, "LoadbandHostHot fired at 23.0 s, 20 s before a host was hot: sooner than its rule can"),
+    ],
+)
+def test_an_alert_that_has_begun_before_its_cause_proves_nothing(
+    recording: Callable[[], Recording], evidence: str
+) -> None:
+    assert invalid(recording()) == {"calm before the overload"}
+    assert checks_of(recording())["calm before the overload"].evidence == evidence
+
+
+def test_a_slice_that_goes_to_nowhere_proves_nothing() -> None:
+    recording = good()
+    events = tuple(
+        replace(event, destination="zzz") if isinstance(event, Move) else event for event in recording.events
+    )
+    lost = replace(recording, events=events)
+    assert invalid(lost) == {"same hosts"}
+    assert checks_of(lost)["same hosts"].evidence == "a1 was moved to zzz, which isn't a host of this run"
+
+
+@pytest.mark.parametrize("host", ["a", "c"])
+def test_only_a_host_with_slices_must_stay(host: str) -> None:
+    scene = noticed(hosts={"a": CPUS, "b": CPUS, "c": CPUS})
+    scene.move(35.0, "a1", "b")
+    scene.goes(60.0, host)
+    assert ("same hosts" in invalid(scene.record())) is (host == "a")
+
+
+@pytest.mark.parametrize("trouble", [Trouble.MONITORING_DOWN, Trouble.REBALANCER_DOWN, Trouble.HOST_NOT_READY])
+def test_what_is_not_known_to_be_over_goes_on(trouble: Trouble) -> None:
+    whole = spoiled(lambda scene: scene.event(Disturbance(at=5.0, what=trouble, host="b", who="x")))
+    early = replace(whole, events=tuple(_later(event, 10.0) for event in whole.events))
+    over = spoiled(lambda scene: scene.event(Disturbance(at=5.0, until=8.0, what=trouble, host="b", who="x")))
+    assert len(invalid(whole)) == len(invalid(early)) == 1
+    assert invalid(replace(over, events=tuple(_later(event, 10.0) for event in over.events))) == set()
+
+
+def _later(event: object, begin: float) -> Any:
+    """The baseline begins later."""
+    if isinstance(event, Phase) and event.name is PhaseName.BASELINE:
+        return replace(event, at=EPOCH + begin)
+    return event
+
+
+@pytest.mark.parametrize("firing", [None, 50.0, 75.0])
+def test_an_alert_that_fires_too_late_is_none_that_was_watched(firing: float | None) -> None:
+    recording = without_alerts(CASES["unmovable"]())
+    late = () if firing is None else (Alert(at=EPOCH + firing, state=AlertState.FIRING, name=PLAN.alert, host="a"),)
+    assert invalid(replace(recording, events=(*recording.events, *late))) == {"alert when due"}
+
+
+def test_a_host_that_nobody_expected_to_be_hot_is_watched_too() -> None:
+    scene = overloaded(replace(PLAN, expect=Expectation.NO_MOVE, limits={}))
+    scene.alert(pending=24.5, firing=34.5, notified=34.6)
+    for number in range(1, 5):
+        scene.ask(20.0, f"b{number}", 0.95)
+    assert checks_of(scene.record())["alert when due"].evidence.startswith("b was hot for ")
+
+
 # Expectations
 
 
@@ -278,6 +403,26 @@ def early_before_the_overload() -> Recording:
 
 def died_in_its_move() -> Recording:
     return spoiled(lambda scene: scene.trouble(36.0, Trouble.SLICE_DIED, host="a", who="a1"))
+
+
+def lost_again() -> Recording:
+    """Balance comes back, and then others are moved after the first."""
+
+    def more(scene: Scene) -> None:
+        for number in range(1, 4):
+            scene.move(60.0, f"b{number}", "a")
+
+    return spoiled(more)
+
+
+def all_hot() -> Recording:
+    """b is at 80 % before a1 comes, so that both are hot then."""
+    scene = noticed(plan=replace(PLAN, theta=0.08))
+    for number in range(1, 5):
+        scene.ask(20.0, f"b{number}", 0.8)
+    scene.slice("tiny", "a", 0.1)
+    scene.move(35.0, "tiny", "b")
+    return scene.record()
 
 
 def needless_without_alert() -> Recording:
@@ -300,6 +445,8 @@ DISAPPOINTED: dict[tuple[str, str], Callable[[], Recording]] = {
     ("balance", "moved after the alert"): CASES["early_move"],
     ("balance", "moved after the overload"): early_before_the_overload,
     ("balance", "balance came back"): CASES["lost_balance"],
+    ("balance", "balance lasted"): lost_again,
+    ("balance", "relieved"): all_hot,
     ("balance", "no harm"): died_in_its_move,
     ("no move", "no move"): CASES["needless_move"],
     ("no alert", "no alert"): fired_without_need,
@@ -369,7 +516,66 @@ def test_balance_that_comes_before_any_move_is_not_due_to_it() -> None:
     scene.move(60.0, "a1", "b")
     check = checks_of(scene.record())["balance came back"]
     assert check.outcome is Outcome.FAIL
-    assert check.evidence == "balance came back after 19 s, before anything was moved: no move caused it"
+    said = "balance came back after 19 s, before a slice had left for another host: no move caused it"
+    assert check.evidence == said
+
+
+def test_a_slice_that_is_moved_to_where_it_was_brings_no_balance() -> None:
+    scene = noticed()
+    scene.move(35.0, "a1", "a")
+    for number in range(1, 5):
+        scene.ask(36.0, f"a{number}", 0.9, gets=0.3)
+    check = checks_of(scene.record())["balance came back"]
+    assert check.outcome is Outcome.FAIL
+    assert check.evidence.endswith("before a slice had left for another host: no move caused it")
+
+
+def test_a_move_that_failed_brings_no_balance() -> None:
+    scene = noticed()
+    scene.move(35.0, "a1", "b", end=MoveState.FAILED)
+    scene.move(70.0, "a2", "b")
+    for number in range(1, 5):
+        scene.ask(40.0, f"b{number}", 0.3, gets=0.6)
+    assert checks_of(scene.record())["balance came back"].outcome is Outcome.FAIL
+
+
+def test_a_mover_that_is_at_it_before_the_alert_fails_in_the_baseline_too() -> None:
+    scene = noticed()
+    scene.move(8.0, "b1", "a")
+    scene.move(14.0, "b1", "b")
+    scene.move(35.0, "a1", "b")
+    check = checks_of(scene.record())["moved after the alert"]
+    assert check.outcome is Outcome.FAIL
+    assert check.evidence == "b1 was moved at 8.0 s, 26.5 s before the alert fired: the alert didn't cause it"
+
+
+@pytest.mark.parametrize(("at", "outcome"), [(50.0, Outcome.FAIL), (78.0, Outcome.PASS)])
+def test_slices_that_leave_and_never_come_are_harmed(at: float, outcome: Outcome) -> None:
+    scene = noticed()
+    scene.move(35.0, "a1", "b")
+    for name in ("a2", "b2"):
+        scene.move(at, name, "b" if name == "a2" else "a", takes=100.0, end=None)
+        scene.ask(at, name, 0.9 if name == "a2" else 0.3, gets=0.0)
+    check = checks_of(scene.record())["no harm"]
+    assert check.outcome is outcome
+    if outcome is Outcome.FAIL:
+        said = "a2, b2 had left by 49.8 s, and did less than 75 % of the work at the end of the watch"
+        assert (check.found, check.evidence) == ("2 slices away", said)
+
+
+def test_a_slice_that_stops_working_after_its_move_is_no_relief() -> None:
+    scene = noticed()
+    scene.move(35.0, "a1", "b")
+    for number in range(1, 5):
+        scene.ask(37.0, f"a{number}", 0.9, gets=0.0)
+        scene.ask(37.0, f"b{number}", 0.3, gets=0.0)
+    assert invalid(scene.record()) == {"work at the end"}
+
+
+def test_a_notification_says_that_the_alert_fired() -> None:
+    scene = overloaded(replace(PLAN, expect=Expectation.NO_ALERT, limits={}))
+    scene.event(Alert(at=34.6, state=AlertState.NOTIFIED, name=PLAN.alert, host="a"))
+    assert checks_of(scene.record())["no alert"].evidence == "LoadbandHostHot fired about a at 34.6 s"
 
 
 @pytest.mark.parametrize(("resolution", "outcome"), [(0.0, Outcome.FAIL), (0.4, Outcome.FAIL), (0.6, Outcome.PASS)])

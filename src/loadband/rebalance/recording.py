@@ -15,7 +15,6 @@ import functools
 import json
 import math
 import os
-import sys
 import types
 import typing
 from collections import Counter
@@ -26,8 +25,11 @@ from typing import Any, Self, cast
 from loadband.rebalance import events
 from loadband.rebalance.events import (
     VERSION,
+    Alert,
+    Clock,
     Event,
     Host,
+    Move,
     Part,
     Plan,
     Recording,
@@ -42,6 +44,8 @@ MAX_REMARKS = 20
 """On kinds and fields that aren't known."""
 LAST_MOMENT = 253402300799.0
 """The end of the year 9999, seconds since the epoch: later times have no date."""
+MOST = 1e15
+"""The largest number: a billion CPUs don't use that many seconds in ten days, and larger ones have no exact sums."""
 KINDS: Mapping[str, type] = {cls.__name__.lower(): cls for cls in (Run, *typing.get_args(Event))}
 """By the word in `kind`."""
 _WORDS = {cls: kind for kind, cls in KINDS.items()}
@@ -51,12 +55,17 @@ _POSITIVE: Mapping[type, Collection[str]] = {
     Host: {"cpus"},
     Plan: {"window", "sample_interval", "watch"},
     Timing: {"faster", "polled"},
+    Run: {"repeat", "repeats", "version"},
 }
 """The fields whose numbers must be more than 0: others would have no meaning, or be divided by."""
 _NOT_NEGATIVE: Mapping[type, Collection[str]] = {
     Plan: {"hold", "settle", "return_within", "tolerance", "least_fidelity", "most_foreign", "most_own", "most_gap"},
     Slice: {"cpus"},
     Sample: {"cpu_seconds"},
+    Run: {"moves_resolution"},
+    Alert: {"resolution"},
+    Move: {"seconds", "downtime"},
+    Clock: {"uncertainty"},
 }
 """Those whose numbers must be at least 0."""
 _TIMES = {"at", "until"}
@@ -312,11 +321,11 @@ def _bounded(cls: type, name: str, decode: _Decoder) -> _Decoder:
 
 
 def _number(value: Any, place: str, _: Counter[str]) -> float:
-    if type(value) is float and math.isfinite(value):
+    if type(value) is float and abs(value) <= MOST:
         return value
-    if type(value) is int and abs(value) <= sys.float_info.max:
+    if type(value) is int and abs(value) <= MOST:
         return float(value)
-    return cast("float", _refuse(place, value, "a finite number"))
+    return cast("float", _refuse(place, value, f"a finite number, {MOST:g} at most"))
 
 
 def _text(value: str) -> str:

@@ -294,6 +294,12 @@ def remarks(scenario: Scenario) -> tuple[str, ...]:
     if scenario.expect is Expectation.BALANCE and seen.left > scenario.theta:
         measured = f"the {scenario.imbalance} at {seen.left:.3g}, above theta"
         found.append(f"balance is expected, and moving slices from the fullest host to the emptiest leaves {measured}")
+    ends = [part.after + part.lasts for part in scenario.overload if part.lasts is not None]
+    if scenario.expect is Expectation.BALANCE and ends and min(ends) < scenario.watch:
+        found.append(
+            f"part of the overload ends {min(ends):g} s after its begin, before the watch does: a run in which balance "
+            "hasn't held by then is INVALID, since it may come back by itself"
+        )
     return tuple(found)
 
 

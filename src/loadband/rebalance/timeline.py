@@ -43,6 +43,7 @@ IDEAL: Mapping[Imbalance, float] = {
     Imbalance.PEAK: 1.0,
 }
 """What each measure is if all hosts are equally busy."""
+_NEARLY_ALL = 0.95
 _THIN = 0.5
 """Of a sample interval: moments are at least that far apart, however the hosts' samples interleave."""
 
@@ -490,6 +491,19 @@ class Timeline:
             name: Steps((event.at, event.cpus if event.present else 0.0) for event in events)
             for name, events in sorted(self._slices.items())
         }
+
+    def asked_in_all(self, at: float) -> float:
+        """CPUs that all slices that the run made are asked for at a time."""
+        return math.fsum(self.asked[name].at(at) for name in self.made)
+
+    @cached_property
+    def asked_less(self) -> float | None:
+        """When less than nearly all of what was asked for at t0 was first asked for; None if it never was."""
+        if self.t0 is None:
+            return None
+        least = _NEARLY_ALL * self.asked_in_all(self.t0)
+        changes = sorted({at for name in self.made for at in self.asked[name].times if self.t0 < at <= self.end})
+        return next((at for at in changes if self.asked_in_all(at) < least), None)
 
     @cached_property
     def got(self) -> Mapping[str, Counter]:

@@ -26,6 +26,13 @@ STEP = 0.1
 """Seconds by which a clock may change at once against the recorder's and still count as steady."""
 DRIFT = 0.0005
 """What a clock may gain or lose in a second: as fast as Linux slews a clock to put it right."""
+IMPOSSIBLE = 1.2
+"""Utilization of a host over the window, a ratio, that no clock or counter explains: it would be of another thing."""
+LEAST_WORK = 0.75
+"""What slices must get at the end of what they are asked for, a ratio, on hosts that have room: below it, a host is
+only relieved because its slices do less."""
+FULL = 0.95
+"""Utilization of a host, a ratio, from which it has no room."""
 _REASONS = 2
 """That many are named in the sentence, and the others counted."""
 _DIGITS = 8
@@ -36,6 +43,8 @@ _ABOUT_ALERT = frozenset(
     {"time_to_alert", "time_to_pending", "pending_to_firing", "firing_to_webhook", "alert_to_resolved", "alert_to_move"}
 )
 """Figures that are about the awaited alert alone."""
+_STATES = frozenset({Trouble.MONITORING_DOWN, Trouble.REBALANCER_DOWN, Trouble.HOST_NOT_READY})
+"""Troubles that go on until they are said to be over; others are of a moment."""
 
 
 class Outcome(enum.StrEnum):
@@ -335,10 +344,12 @@ class _Judge:
         yield self._clocks_together()
         yield self._clocks_steady()
         yield self._samples()
+        yield self._counters()
         yield self._scrapes()
         yield self._foreign_load()
         yield self._own_programs()
         yield self._foreign_moves()
+        yield self._same_hosts()
         kinds = {Trouble.REBALANCER_DOWN, Trouble.REBALANCER_CHANGED}
         yield self._no_trouble("rebalancer", "running, and as described", kinds)
         yield self._no_trouble("hosts", "ready, without pressure", {Trouble.HOST_NOT_READY, Trouble.PRESSURE})
@@ -352,6 +363,8 @@ class _Judge:
             yield self._calm()
             if self._line.t0 is not None:
                 yield self._imbalance_stood()
+                yield self._overload_lasted()
+            yield self._work_at_end()
         if self._run.timing is not None and not self._alert_must_fire:
             yield self._alert_when_due(self._run.timing)
         yield from self._something_asked()
@@ -365,6 +378,7 @@ class _Judge:
         yield self._clocks_together()
         yield self._clocks_steady()
         yield self._samples()
+        yield self._counters()
         yield self._scrapes()
         if self._run.rebalancer.actors:
             yield self._foreign_moves()
@@ -439,18 +453,25 @@ class _Judge:
         line, plan = self._line, self._plan
         due = timing.alert_for + 2 * (timing.scrape + timing.evaluation) + 2 * plan.sample_interval
         question = _Question.validity("alert when due", f"within {written(due, 's')} of a host that stays hot")
-        longest, begin = 0.0, math.nan
-        for index in line.span(line.overload, line.end):
-            if line.hottest[index] >= plan.hot + plan.tolerance / 2:
+        rules = [each for each in line.episodes if each.alert == plan.alert and each.firing is not None]
+        longest, who = 0.0, "a host"
+        for host, levels in line.levels.items():
+            fires = [each.firing or 0.0 for each in rules if each.host in {host, ""}]
+            begin = math.nan
+            for index in line.span(line.overload, line.end):
+                if not levels[index] >= plan.hot + plan.tolerance / 2:
+                    begin = math.nan
+                    continue
                 begin = line.moments[index] if math.isnan(begin) else begin
-                longest = max(longest, line.moments[index] - begin)
-            else:
-                begin = math.nan
-        fired = any(episode.firing is not None for episode in line.awaited)
+                hot = line.moments[index] - begin
+                if hot > longest and not any(firing <= begin + due for firing in fires):
+                    longest, who = hot, host
+        fired = bool(rules)
         found = f"hot for {written(longest, 's')}, {'fired' if fired else 'not fired'}"
-        if longest > due and not fired:
+        if longest > due:
+            when = " in time" if fired else ""
             evidence = (
-                f"a host was hot for {written(longest, 's')}, and {plan.alert} didn't fire: does anybody watch it?"
+                f"{who} was hot for {written(longest, 's')}, and {plan.alert} didn't fire{when}: does anybody watch it?"
             )
             return question.answer(found, evidence, ok=False, margin=due - longest)
         return question.answer(found, ok=True, margin=None if fired else due - longest)
@@ -492,13 +513,128 @@ class _Judge:
         return f"; {left.slice} had left {left.source} at {line.moment(left.begin)}"
 
     def _calm(self) -> Check:
-        question = _Question.validity("calm before the overload", "the alert isn't firing yet")
-        for episode in self._line.awaited:
-            began, ended = episode.firing, episode.ended
-            if began is not None and began < self._line.overload and (ended is None or ended > self._line.overload):
-                evidence = f"{self._plan.alert} was firing since {self._line.moment(began)}, before the overload"
-                return question.answer("firing", evidence, ok=False)
-        return question.answer("not firing", ok=True)
+        question = _Question.validity("calm before the overload", "the alert isn't pending or firing yet")
+        line, plan = self._line, self._plan
+        for episode in line.awaited:
+            began, ended = episode.begin, episode.ended
+            if began < line.overload and (ended is None or ended > line.overload):
+                firing = episode.firing is not None and episode.firing < line.overload
+                state = "firing" if firing else "pending"
+                since = line.moment(episode.firing if firing and episode.firing is not None else began)
+                evidence = f"{plan.alert} was {state} since {since}, before the overload"
+                return question.answer(state, evidence, ok=False)
+        first = line.episode
+        if first is not None and first.firing is not None and line.t0 is not None:
+            early = line.t0 - first.firing
+            if early > plan.window + first.resolution - self._least_wait:
+                when = f"{written(abs(early), 's')} {'before' if early > 0 else 'after'} a host was hot"
+                evidence = f"{plan.alert} fired at {line.moment(first.firing)}, {when}: sooner than its rule can"
+                return question.answer("too early", evidence, ok=False)
+        return question.answer("neither", ok=True)
+
+    @property
+    def _least_wait(self) -> float:
+        """Seconds that the alert surely waits from when a host is hot."""
+        if (timing := self._run.timing) is None:
+            return 0.0
+        return max(timing.alert_for - 2 * (timing.scrape + timing.evaluation), 0.0)
+
+    def _overload_lasted(self) -> Check:
+        """If less is asked for before balance has held, no move need have brought it back."""
+        line, plan, figure = self._line, self._plan, self._figures["time_to_balance"]
+        question = _Question.validity("overload lasted", "as much is asked for until balance has held")
+        less, until = line.asked_less, line.end
+        if line.t0 is not None and figure.value is not None and not figure.censored:
+            until = min(line.t0 + figure.value + plan.hold, line.end)
+        if less is None or line.t0 is None or less >= until:
+            return question.answer("it did", ok=True)
+        before, after = (f"{line.asked_in_all(at):.3g}" for at in (line.t0, less))
+        evidence = (
+            f"{after} CPUs were asked for from {line.moment(less)} on, before {before}: the overload ended by itself"
+        )
+        return question.answer(f"until {line.moment(less)}", evidence, ok=False, margin=less - until)
+
+    def _work_at_end(self) -> Check:
+        """If slices do less than they are asked to, that alone may have relieved the hosts."""
+        line = self._line
+        question = _Question.validity(
+            "work at the end", f"at least {_percent(LEAST_WORK)} of what is asked for, where there is room"
+        )
+        got = asked = 0.0
+        for name in self._working:
+            got += self._work(name)[0]
+            asked += self._work(name)[1]
+        if not asked:
+            return question.answer("nothing asked for", ok=True)
+        share = got / asked
+        begin = line.moment(line.end - self._plan.window)
+        evidence = (
+            f"from {begin} to {line.moment(line.end)}, the slices got {_percent(share)} of what they were asked for"
+        )
+        return question.answer(_percent(share), evidence, ok=share >= LEAST_WORK, margin=share - LEAST_WORK)
+
+    @property
+    def _working(self) -> Iterator[str]:
+        """The slices that are at the end on a host that has room, as far as they are counted."""
+        line = self._line
+        last = line.span(line.begin, line.end)
+        away = {move.slice for move in self._away}
+        for name in sorted(line.made & line.got.keys() - away):
+            levels = line.levels.get(line.placed(name, line.end) or "")
+            if last and levels is not None and levels[last[-1]] < FULL:
+                yield name
+
+    def _work(self, name: str) -> tuple[float, float]:
+        """CPU-seconds that a slice got and was asked for over the last window of the watch, up to its last sample."""
+        line = self._line
+        counter = line.got[name]
+        last = next((at for at in reversed(counter.times) if at <= line.end), line.begin)
+        end = max(last, line.end - line.most_gap)
+        begin = end - self._plan.window
+        return counter.known_growth(begin, end), line.asked[name].integral(begin, end)
+
+    @property
+    def _away(self) -> list[Migration]:
+        """The moves that began before the last window and haven't ended, of slices that do less than they should."""
+        line = self._line
+        found = []
+        for move in line.counted:
+            ended = move.ended is not None and move.ended <= line.end
+            if ended or move.accepted is None or move.accepted > line.end - self._plan.window:
+                continue
+            if move.slice in line.made:
+                got, asked = self._work(move.slice) if move.slice in line.got else (0.0, 1.0)
+                if got < LEAST_WORK * asked:
+                    found.append(move)
+        return found
+
+    def _same_hosts(self) -> Check:
+        """A host that goes, or becomes larger, is relieved without a move. An empty one may come and go."""
+        line = self._line
+        question = _Question.validity("same hosts", "those of slices stay, in their size")
+        for host, cpus in line.capacity.items():
+            for at in cpus.times:
+                if line.begin < at <= line.end and any(line.placed(name, at) == host for name in line.asked):
+                    before, after = (f"{value:g}" for value in (cpus.at(line.begin), cpus.at(at)))
+                    evidence = f"{host} had {before} CPUs, and {after} from {line.moment(at)} on"
+                    return question.answer(f"{host} changed", evidence, ok=False)
+        for move in line.done:
+            if move.destination not in line.capacity:
+                where = move.destination or "a place that isn't known"
+                evidence = f"{move.slice} was moved to {where}, which isn't a host of this run"
+                return question.answer("another one", evidence, ok=False)
+        return question.answer("the same", ok=True)
+
+    def _counters(self) -> Check:
+        line = self._line
+        question = _Question.validity("counters", f"at most {_percent(IMPOSSIBLE)} of a host's CPUs")
+        most, where = 0.0, ""
+        for host, levels in line.levels.items():
+            for index in line.span(line.begin, line.end):
+                if levels[index] > most:
+                    most, where = levels[index], f"{host} at {line.moment(line.moments[index])}"
+        evidence = f"{_percent(most)} of the CPUs of {where}" if where else ""
+        return question.answer(f"{_percent(most)} at most", evidence, ok=most <= IMPOSSIBLE, margin=IMPOSSIBLE - most)
 
     def _something_to_move(self) -> Check:
         line = self._line
@@ -689,13 +825,17 @@ class _Judge:
         return question.answer("yes", ok=True)
 
     def _troubles(self, kinds: Collection[Trouble]) -> list[Disturbance]:
-        """Those between the begin of the baseline and the end of the watch."""
+        """Those between the begin of the baseline and the end of the watch; what isn't known to be over goes on."""
+
+        def over(each: Disturbance) -> float:
+            if each.until is None:
+                return math.inf if each.what in _STATES else each.at
+            return each.until
+
         return [
             each
             for each in self._line.disturbances
-            if each.what in kinds
-            and each.at <= self._line.end
-            and (each.at if each.until is None else each.until) >= self._line.begin
+            if each.what in kinds and each.at <= self._line.end and over(each) >= self._line.begin
         ]
 
     def _described(self, trouble: Disturbance) -> str:
@@ -719,6 +859,8 @@ class _Judge:
                     yield self._alert_fired()
                     yield self._moved_after_alert()
                 yield self._balance_came_back()
+                yield self._balance_lasted()
+                yield self._relieved()
                 yield self._no_harm()
             case Expectation.NO_MOVE:
                 yield self._no_move()
@@ -767,9 +909,10 @@ class _Judge:
         question = _Question.expectation("moved after the alert", "a move is done that began after the alert fired")
         line, episode = self._line, self._line.episode
         firing = episode.firing if episode is not None and episode.firing is not None else math.inf
-        if not line.counted:
+        before = [each for each in line.accepted if each.accepted is not None and each.accepted >= line.begin]
+        if not before:
             return question.answer("no move", f"nothing moved in the {self._watched} watched", ok=False)
-        first = line.counted[0]
+        first = before[0]
         exact = line.run.moves_resolution + (episode.resolution if episode is not None else 0.0)
         began = first.accepted if first.accepted is not None else first.begin
         if began < firing - exact:
@@ -804,15 +947,55 @@ class _Judge:
             evidence = f"balance didn't come back in the {self._watched} watched: {left}"
             return question.answer("no", evidence, ok=False)
         after = f"after {shown(figure)}"
-        moved = [move.accepted for move in line.counted if move.accepted is not None]
-        if line.t0 is not None and (not moved or line.t0 + figure.value < moved[0]):
-            evidence = f"balance came back {after}, before anything was moved: no move caused it"
+        moved = [move.accepted for move in line.done if move.accepted is not None and move.destination != move.source]
+        if line.t0 is not None and (not moved or line.t0 + figure.value < min(moved)):
+            evidence = f"balance came back {after}, before a slice had left for another host: no move caused it"
             return question.answer(after, evidence, ok=False)
         spare = None if line.t0 is None else line.end - plan.hold - line.t0 - figure.value
         return question.answer(after, f"balance came back {after}", ok=True, margin=spare)
 
+    def _balance_lasted(self) -> Check:
+        """Whether it is still there at the end, or when less is asked for."""
+        line, plan, figure = self._line, self._plan, self._figures["time_to_balance"]
+        question = _Question.expectation("balance lasted", "to the end of the watch")
+        if figure.value is None or figure.censored or line.t0 is None:
+            return question.answer("it didn't come back", ok=True)
+        end = line.end if line.asked_less is None else line.asked_less
+        since = None
+        for index in line.span(line.t0 + figure.value, end):
+            lost = line.imbalance[index] > plan.theta
+            since = (line.moments[index] if since is None else since) if lost else None
+        if since is not None and end - since >= plan.hold:
+            unit = self._figures["residual_imbalance"].definition.unit
+            level = written(line.imbalance[line.span(since, end)[-1]], unit)
+            evidence = f"balance was lost again at {line.moment(since)}: the {plan.imbalance} is {level} at the end"
+            return question.answer(f"until {line.moment(since)}", evidence, ok=False)
+        return question.answer("it did", ok=True)
+
+    def _relieved(self) -> Check:
+        """Balance on hosts that are all hot isn't what anybody wants; the alert goes on there."""
+        line, plan = self._line, self._plan
+        question = _Question.expectation("relieved", f"no hot host still at or above {_percent(plan.hot)} at the end")
+        if self._figures["time_to_balance"].value is None or self._figures["time_to_balance"].censored:
+            return question.answer("balance didn't come back", ok=True)
+        end = line.end if line.asked_less is None else line.asked_less
+        for host in plan.hot_hosts:
+            levels, since = line.levels.get(host), None
+            for index in line.span(line.overload, end) if levels is not None else ():
+                hot = levels is not None and levels[index] >= plan.hot
+                since = (line.moments[index] if since is None else since) if hot else None
+            if since is not None and end - since >= plan.hold:
+                evidence = f"{host} was at or above {_percent(plan.hot)} from {line.moment(since)} to the end"
+                return question.answer(f"{host} isn't", evidence, ok=False)
+        return question.answer("none", ok=True)
+
     def _no_harm(self) -> Check:
-        question = _Question.expectation("no harm", "no slice dies of its move")
+        question = _Question.expectation("no harm", "no slice dies of its move, and each comes to another host")
+        if away := self._away:
+            names = _listed(sorted({move.slice for move in away}))
+            left = f"{names} had left by {self._line.moment(max(move.begin for move in away))}"
+            evidence = f"{left}, and did less than {_percent(LEAST_WORK)} of the work at the end of the watch"
+            return question.answer(f"{number_of(len({move.slice for move in away}), 'slice')} away", evidence, ok=False)
         for found in self._troubles({Trouble.SLICE_DIED}):
             if (move := self._move_of(found)) is not None:
                 evidence = f"{move.slice} died at {self._line.moment(found.at)}, during its move from {move.source}"
@@ -831,9 +1014,10 @@ class _Judge:
     def _no_alert(self) -> Check:
         question = _Question.expectation("no alert", f"{self._plan.alert} doesn't fire")
         for episode in self._line.episodes:
-            if episode.alert == self._plan.alert and episode.firing is not None:
+            firing = episode.notified if episode.firing is None else episode.firing
+            if episode.alert == self._plan.alert and firing is not None:
                 about = f" about {episode.host}" if episode.host else ""
-                evidence = f"{self._plan.alert} fired{about} at {self._line.moment(episode.firing)}"
+                evidence = f"{self._plan.alert} fired{about} at {self._line.moment(firing)}"
                 return question.answer("fired", evidence, ok=False)
         return question.answer("didn't fire", "the alert didn't fire", ok=True)
 

@@ -82,6 +82,19 @@ _VALIDITY: Mapping[str, str] = {
         "Samples of a host are missing. Look at the network and at what reads its counters at that time, or raise "
         "most_gap if such gaps are usual and harmless here."
     ),
+    "counters": (
+        "A host cannot have used so much. Look at what reads its counters at that time, and whether the number of its "
+        "CPUs is right."
+    ),
+    "same hosts": "A host with slices went, or changed its size. Keep autoscalers away for the time of the run.",
+    "overload lasted": (
+        "The load ended before balance had held, so nobody knows whether a move or that brought it back. Let the "
+        "overload last as long as the watch, or give the rebalancer less time."
+    ),
+    "work at the end": (
+        "The slices did less than they were asked to, though their hosts had room: that relieves a host, too. Look at "
+        "their logs, and at CPU limits where they are now."
+    ),
     "scrapes": "Prometheus could not scrape a target. Look at its page of targets for the error.",
     "clocks together": "Set the hosts' clocks by NTP (chrony, systemd-timesyncd), and run it again once they agree.",
     "clocks steady": "A clock was set during the run. Let NTP come to rest, and keep suspend and VM pauses away.",
@@ -372,6 +385,13 @@ def _lost(_: Repeat, __: Figure) -> str:
 
 
 _EXPECTATIONS: Mapping[str, Callable[[Repeat], str]] = {
+    "balance lasted": lambda _: (
+        "Balance came back and was lost again. Look at what moved last: have the rebalancer count the slices that are "
+        "on their way, and stop when the hosts are balanced."
+    ),
+    "relieved": lambda _: (
+        "The hosts are balanced, and hot. Moving cannot relieve them: add a host, or ask for less load."
+    ),
     "moved after the alert": _not_by_alert,
     "moved after the overload": _without_need,
     "no harm": _harmed,

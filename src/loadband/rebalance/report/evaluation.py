@@ -24,7 +24,8 @@ def belonging(recordings: Mapping[str, Recording]) -> list[tuple[str, Recording]
         recordings: by the file's name.
 
     Raises:
-        ResultError: there is none, they are of different scenarios, platforms or rebalancers, or two are one repeat.
+        ResultError: there is none, they are of different scenarios, platforms, rebalancers, timing or versions,
+            or two are one repeat.
     """
     if not recordings:
         raise ResultError("there is no recording")
@@ -47,7 +48,9 @@ _SAME: Mapping[str, Callable[[Run], object]] = {
     "scenario": lambda run: run.plan.scenario,
     "plan": lambda run: run.plan,
     "platform": lambda run: (run.platform.name, run.platform.version),
-    "rebalancer": lambda run: (run.rebalancer.name, run.rebalancer.version, run.rebalancer.real),
+    "rebalancer": lambda run: run.rebalancer,
+    "timing": lambda run: run.timing,
+    "version of loadband": lambda run: run.loadband,
 }
 
 
