@@ -106,8 +106,8 @@ def test_a_look_that_never_ends_lets_it_burn_nothing_and_a_signal_still_ends_it(
             wait_until(unhealthy, 6, "being unhealthy")
         # Who waits for the first writer gets one, and the next look is at the real file again.
         fifo.write_text(STAT.read_text())
+        wait_until(lambda: failures(run, "gap") == 1, 5, "a gap")  # until then, the state is that of before
         run.wait_for("holding", 5)
-        assert failures(run, "gap") == 1
         in_mounts_of(run, "mount", "--bind", str(fifo), str(STAT))
         time.sleep(0.3)
         run.process.terminate()
