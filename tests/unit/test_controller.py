@@ -115,6 +115,7 @@ def test_where_nothing_runs_it_is_alone() -> None:
 def test_the_trim_is_an_integral_that_leaks_and_sets_in_before_the_droop_is_whole() -> None:
     law = Adaptive()
     assert law._shift(0.0, 0.5, 0.01, 0.08) == pytest.approx((0.004, 0.004))
+    assert law._shift(0.0, 0.5, 0.01, 5.0) == pytest.approx((0.005, 0.005))
     trim, shift = law._shift(0.04, 0.87, 0.0, 0.08)
     assert trim == pytest.approx(0.04 * (1 - 0.01))
     assert shift == pytest.approx(0.1 * (0.5 - 0.87) * 0.2 + 0.8 * trim)

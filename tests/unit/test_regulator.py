@@ -303,7 +303,7 @@ def test_how_long_a_pause_may_be_until_it_starts_anew(interval: float, trusted: 
     assert loop.cycle().counts.failures[DropReason.GAP] == 1
 
 
-@pytest.mark.parametrize("falls", [(), (-0.1, -0.1)])
+@pytest.mark.parametrize("falls", [(), (-0.5, -0.5)])
 def test_steal_that_goes_backwards_is_told_once(falls: tuple[float, ...], caplog: pytest.LogCaptureFixture) -> None:
     plant = Plant(2, others=lambda _: 1.0, stolen=lambda _: 0.3)
     loop, _ = regulator(plant, BAND)
