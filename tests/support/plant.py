@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadband.controller import Adaptive, Controller, Law
-from loadband.quantities import Band, Command, Sample, Scope, Setpoint, Snapshot
+from loadband.quantities import Band, Command, Sample, Scope, Setpoint, Snapshot, Throttling
 from loadband.regulator import Clock, Regulator, lease_of
 from loadband.sensor import UnreadableError
 from loadband.setpoint import SetpointCell
@@ -139,6 +139,9 @@ class Burner:
     cpus: frozenset[int] = frozenset()
     cost: float = 0.0
     """CPUs that the process uses beside its effort."""
+    takes: float = 0.0
+    """Seconds that a sample takes."""
+    throttling: Throttling | None = None
 
     def demand(self, now: float) -> float:
         return self.cost + (min(self.effort, self.reach) if now < self.expires else 0.0)
@@ -152,6 +155,7 @@ class Burner:
         self.closed = True
 
     def sample(self) -> Sample:
+        self.plant.advance(self.plant.now + self.takes)
         if self.fault:
             raise UnreadableError(self.fault)
         quantum = self.plant.quantum
@@ -166,6 +170,7 @@ class Burner:
             ticks=self.plant.now * self.plant.cpus,
             idle=idle,
             steal=math.floor(self.plant.steal / quantum) * quantum if quantum else self.plant.steal,
+            throttling=self.throttling,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from unittest.mock import Mock
@@ -318,10 +317,10 @@ def test_steal_that_goes_backwards_is_told_once(falls: tuple[float, ...], caplog
 def test_throttling_is_that_of_the_last_sample() -> None:
     plant = Plant(2)
     loop, burner = regulator(plant, BAND)
-    sample, periods = burner.sample, itertools.count()
-    burner.sample = lambda: replace(sample(), throttling=Throttling(next(periods), 0, 0.0))  # type: ignore[method-assign] # of a quota
-    run(plant, loop, 1.05)
-    assert last(loop).throttling == Throttling(next(periods) - 1, 0, 0.0)
+    for period in range(10):
+        burner.throttling = Throttling(period, 0, 0.0)
+        plant.advance(plant.now + 0.1)
+        assert loop.cycle().throttling == burner.throttling
 
 
 def test_a_cpu_that_goes_offline_is_followed() -> None:
@@ -386,13 +385,7 @@ def test_the_bounds_of_durations_rise_and_a_cycle_above_them_all_is_counted() ->
     plant = Plant(2)
     loop, burner = regulator(plant, BAND)
     run(plant, loop, 1)
-    sample = burner.sample
-
-    def slow() -> object:
-        plant.advance(plant.now + 1.5)
-        return sample()
-
-    burner.sample = slow  # type: ignore[method-assign,assignment] # a sensor that takes its time
+    burner.takes = 1.5
     loop.cycle()
     durations = last(loop).durations
     assert list(durations.bounds) == sorted(set(durations.bounds))
@@ -421,13 +414,7 @@ def test_a_cycle_that_comes_too_late_is_counted_and_the_missed_ones_are_skipped(
 def test_after_a_cycle_that_took_long_the_next_comes_after_half_an_interval() -> None:
     plant = Plant(2)
     loop, burner = regulator(plant, BAND)
-    sample = burner.sample
-
-    def slow() -> object:
-        plant.advance(plant.now + 0.08)
-        return sample()
-
-    burner.sample = slow  # type: ignore[method-assign,assignment] # a sensor that takes its time
+    burner.takes = 0.08
     pauses: list[float] = []
 
     def wait(pause: float) -> bool:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from recordings import CASES, CPUS, EPOCH, MOVER, PLAN, TIMING, Scene, good, noticed, overloaded
@@ -18,6 +17,7 @@ from loadband.rebalance.events import (
     AlertState,
     Disturbance,
     EndReason,
+    Event,
     Expectation,
     Move,
     MoveState,
@@ -28,6 +28,7 @@ from loadband.rebalance.events import (
     Recording,
     Sample,
     Subject,
+    Timing,
     Trigger,
     Trouble,
 )
@@ -137,9 +138,10 @@ def evenly_hot() -> Recording:
     return scene.record()
 
 
-def firing_from_the_start() -> Recording:
-    scene = overloaded()
-    scene.alert(pending=1.0, firing=5.0, notified=5.1, resolved=39.5)
+def early(pending: float, firing: float, timing: Timing = TIMING) -> Recording:
+    """As `good`, with an alert at other times."""
+    scene = overloaded(timing=timing)
+    scene.alert(pending=pending, firing=firing, notified=firing + 0.1, resolved=39.5)
     scene.move(35.0, "a1", "b")
     return scene.record()
 
@@ -153,17 +155,20 @@ def empty() -> Recording:
     return scene.record()
 
 
+def altered(recording: Recording, alter: Callable[[Event], Event]) -> Recording:
+    """With each event as it is made of it."""
+    return replace(recording, events=tuple(map(alter, recording.events)))
+
+
 def jumped(recording: Recording) -> Recording:
     """The counter of b is ahead by 392 CPU-seconds from 50 s on."""
-    return replace(
-        recording,
-        events=tuple(
-            replace(event, cpu_seconds=event.cpu_seconds + 392.0)
-            if isinstance(event, Sample) and event.name == "b" and event.at >= EPOCH + 50.0
-            else event
-            for event in recording.events
-        ),
-    )
+
+    def ahead(event: Event) -> Event:
+        if isinstance(event, Sample) and event.name == "b" and event.at >= EPOCH + 50.0:
+            return replace(event, cpu_seconds=event.cpu_seconds + 392.0)
+        return event
+
+    return altered(recording, ahead)
 
 
 def end_early(scene: Scene) -> None:
@@ -203,7 +208,7 @@ SPOILED: dict[str, Callable[[], Recording]] = {
     "something to move": empty,
     "load fidelity": CASES["unfaithful"],
     "overload stood": cool,
-    "calm before the overload": firing_from_the_start,
+    "calm before the overload": lambda: early(1.0, 5.0),
     "imbalance stood": evenly_hot,
     "overload lasted": lambda: spoiled(end_early),
     "work at the end": lambda: spoiled(starve),
@@ -300,20 +305,6 @@ def test_an_older_recording_shows_by_its_samples_that_others_were_counted() -> N
     assert invalid(says(scene.record(), counts_others=False)) == {"foreign load", "own programs"}
 
 
-def pending_from_the_start() -> Recording:
-    scene = overloaded()
-    scene.alert(pending=15.0, firing=25.0, notified=25.1, resolved=39.5)
-    scene.move(35.0, "a1", "b")
-    return scene.record()
-
-
-def too_soon() -> Recording:
-    scene = overloaded(timing=replace(TIMING, alert_for=12.0))
-    scene.alert(pending=20.5, firing=25.0, notified=25.1, resolved=39.5)
-    scene.move(35.0, "a1", "b")
-    return scene.record()
-
-
 def hot_late() -> Recording:
     """The alert fires and a slice is moved; only then does the host become hot, and is relieved."""
     scene = overloaded()
@@ -330,24 +321,21 @@ def hot_late() -> Recording:
 @pytest.mark.parametrize(
     ("recording", "evidence"),
     [
-        (pending_from_the_start, "LoadbandHostHot was pending since 15.0 s, before the overload"),
-        (too_soon, "LoadbandHostHot fired at 25.0 s, 1 s after a host was hot: sooner than its rule can"),
-        (hot_late, "LoadbandHostHot fired at 23.0 s, 20 s before a host was hot: sooner than its rule can"),
+        (early(15.0, 25.0), "LoadbandHostHot was pending since 15.0 s, before the overload"),
+        (
+            early(20.5, 25.0, replace(TIMING, alert_for=12.0)),
+            "LoadbandHostHot fired at 25.0 s, 1 s after a host was hot: sooner than its rule can",
+        ),
+        (hot_late(), "LoadbandHostHot fired at 23.0 s, 20 s before a host was hot: sooner than its rule can"),
     ],
 )
-def test_an_alert_that_has_begun_before_its_cause_proves_nothing(
-    recording: Callable[[], Recording], evidence: str
-) -> None:
-    assert invalid(recording()) == {"calm before the overload"}
-    assert checks_of(recording())["calm before the overload"].evidence == evidence
+def test_an_alert_that_has_begun_before_its_cause_proves_nothing(recording: Recording, evidence: str) -> None:
+    assert invalid(recording) == {"calm before the overload"}
+    assert checks_of(recording)["calm before the overload"].evidence == evidence
 
 
 def test_a_slice_that_goes_to_nowhere_proves_nothing() -> None:
-    recording = good()
-    events = tuple(
-        replace(event, destination="zzz") if isinstance(event, Move) else event for event in recording.events
-    )
-    lost = replace(recording, events=events)
+    lost = altered(good(), lambda event: replace(event, destination="zzz") if isinstance(event, Move) else event)
     assert invalid(lost) == {"same hosts"}
     assert checks_of(lost)["same hosts"].evidence == "a1 was moved to zzz, which isn't a host of this run"
 
@@ -363,16 +351,15 @@ def test_only_a_host_with_slices_must_stay(host: str) -> None:
 @pytest.mark.parametrize("trouble", [Trouble.MONITORING_DOWN, Trouble.REBALANCER_DOWN, Trouble.HOST_NOT_READY])
 def test_what_is_not_known_to_be_over_goes_on(trouble: Trouble) -> None:
     whole = spoiled(lambda scene: scene.event(Disturbance(at=5.0, what=trouble, host="b", who="x")))
-    early = replace(whole, events=tuple(_later(event, 10.0) for event in whole.events))
     over = spoiled(lambda scene: scene.event(Disturbance(at=5.0, until=8.0, what=trouble, host="b", who="x")))
-    assert len(invalid(whole)) == len(invalid(early)) == 1
-    assert invalid(replace(over, events=tuple(_later(event, 10.0) for event in over.events))) == set()
+    assert len(invalid(whole)) == len(invalid(altered(whole, _later))) == 1
+    assert invalid(altered(over, _later)) == set()
 
 
-def _later(event: object, begin: float) -> Any:
-    """The baseline begins later."""
+def _later(event: Event) -> Event:
+    """The baseline begins at 10 s."""
     if isinstance(event, Phase) and event.name is PhaseName.BASELINE:
-        return replace(event, at=EPOCH + begin)
+        return replace(event, at=EPOCH + 10.0)
     return event
 
 

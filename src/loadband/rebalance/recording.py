@@ -321,9 +321,7 @@ def _bounded(cls: type, name: str, decode: _Decoder) -> _Decoder:
 
 
 def _number(value: Any, place: str, _: Counter[str]) -> float:
-    if type(value) is float and abs(value) <= MOST:
-        return value
-    if type(value) is int and abs(value) <= MOST:
+    if type(value) in {float, int} and abs(value) <= MOST:
         return float(value)
     return cast("float", _refuse(place, value, f"a finite number, {MOST:g} at most"))
 

@@ -470,9 +470,7 @@ class Timeline:
         if first is not None:
             # The last run of hot moments that reaches up to the first move.
             before = self.span(self.overload, min(first, self.end))
-            since = None
-            for each in before:
-                since = (each if since is None else since) if held[each] else None
+            since = run_at_end(held, before)
             if since is not None and first - self.moments[before[-1]] <= self.most_gap:
                 index = since if index is None else min(index, since)
         return index
@@ -497,13 +495,13 @@ class Timeline:
         return math.fsum(self.asked[name].at(at) for name in self.made)
 
     @cached_property
-    def asked_less(self) -> float | None:
-        """When less than nearly all of what was asked for at t0 was first asked for; None if it never was."""
+    def asked_until(self) -> float:
+        """Until when nearly all of what was asked for at t0 is asked for; at most to the end of the watch."""
         if self.t0 is None:
-            return None
+            return self.end
         least = _NEARLY_ALL * self.asked_in_all(self.t0)
         changes = sorted({at for name in self.made for at in self.asked[name].times if self.t0 < at <= self.end})
-        return next((at for at in changes if self.asked_in_all(at) < least), None)
+        return next((at for at in changes if self.asked_in_all(at) < least), self.end)
 
     @cached_property
     def got(self) -> Mapping[str, Counter]:
@@ -628,6 +626,14 @@ class Timeline:
         """Those of the counted moves that succeeded, in the order of their end."""
         counted = set(self.counted)
         return tuple(each for each in self.all_done if each in counted)
+
+
+def run_at_end(held: Sequence[bool], indices: Sequence[int]) -> int | None:
+    """The first of the indices from which on something holds up to the last of them; None if it doesn't there."""
+    since = None
+    for index in indices:
+        since = (index if since is None else since) if held[index] else None
+    return since
 
 
 def imbalance_of(levels: Sequence[float], measure: Imbalance) -> float:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from loadband.rebalance.events import (
@@ -20,7 +21,7 @@ from loadband.rebalance.events import (
     Trouble,
 )
 from loadband.rebalance.figures import DEFINITIONS, Figure, Figures, number_of, shown, written
-from loadband.rebalance.timeline import Migration, Timeline
+from loadband.rebalance.timeline import Migration, Timeline, run_at_end
 
 STEP = 0.1
 """Seconds by which a clock may change at once against the recorder's and still count as steady."""
@@ -539,14 +540,19 @@ class _Judge:
             return 0.0
         return max(timing.alert_for - 2 * (timing.scrape + timing.evaluation), 0.0)
 
+    @property
+    def _balanced(self) -> float | None:
+        """When balance came back; None if it didn't, or if that isn't known."""
+        t0, figure = self._line.t0, self._figures["time_to_balance"]
+        return None if t0 is None or figure.value is None or figure.censored else t0 + figure.value
+
     def _overload_lasted(self) -> Check:
         """If less is asked for before balance has held, no move need have brought it back."""
-        line, plan, figure = self._line, self._plan, self._figures["time_to_balance"]
+        line, balanced = self._line, self._balanced
         question = _Question.validity("overload lasted", "as much is asked for until balance has held")
-        less, until = line.asked_less, line.end
-        if line.t0 is not None and figure.value is not None and not figure.censored:
-            until = min(line.t0 + figure.value + plan.hold, line.end)
-        if less is None or line.t0 is None or less >= until:
+        until = line.end if balanced is None else min(balanced + self._plan.hold, line.end)
+        less = line.asked_until
+        if line.t0 is None or less >= until:
             return question.answer("it did", ok=True)
         before, after = (f"{line.asked_in_all(at):.3g}" for at in (line.t0, less))
         evidence = (
@@ -560,13 +566,11 @@ class _Judge:
         question = _Question.validity(
             "work at the end", f"at least {_percent(LEAST_WORK)} of what is asked for, where there is room"
         )
-        got = asked = 0.0
-        for name in self._working:
-            got += self._work(name)[0]
-            asked += self._work(name)[1]
+        work = [self._work(name) for name in self._working]
+        asked = math.fsum(asked for _, asked in work)
         if not asked:
             return question.answer("nothing asked for", ok=True)
-        share = got / asked
+        share = math.fsum(got for got, _ in work) / asked
         begin = line.moment(line.end - self._plan.window)
         evidence = (
             f"from {begin} to {line.moment(line.end)}, the slices got {_percent(share)} of what they were asked for"
@@ -593,7 +597,7 @@ class _Judge:
         begin = end - self._plan.window
         return counter.known_growth(begin, end), line.asked[name].integral(begin, end)
 
-    @property
+    @cached_property
     def _away(self) -> list[Migration]:
         """The moves that began before the last window and haven't ended, of slices that do less than they should."""
         line = self._line
@@ -948,7 +952,7 @@ class _Judge:
             return question.answer("no", evidence, ok=False)
         after = f"after {shown(figure)}"
         moved = [move.accepted for move in line.done if move.accepted is not None and move.destination != move.source]
-        if line.t0 is not None and (not moved or line.t0 + figure.value < min(moved)):
+        if self._balanced is not None and (not moved or self._balanced < min(moved)):
             evidence = f"balance came back {after}, before a slice had left for another host: no move caused it"
             return question.answer(after, evidence, ok=False)
         spare = None if line.t0 is None else line.end - plan.hold - line.t0 - figure.value
@@ -956,18 +960,15 @@ class _Judge:
 
     def _balance_lasted(self) -> Check:
         """Whether it is still there at the end, or when less is asked for."""
-        line, plan, figure = self._line, self._plan, self._figures["time_to_balance"]
+        line, plan = self._line, self._plan
         question = _Question.expectation("balance lasted", "to the end of the watch")
-        if figure.value is None or figure.censored or line.t0 is None:
+        if self._balanced is None:
             return question.answer("it didn't come back", ok=True)
-        end = line.end if line.asked_less is None else line.asked_less
-        since = None
-        for index in line.span(line.t0 + figure.value, end):
-            lost = line.imbalance[index] > plan.theta
-            since = (line.moments[index] if since is None else since) if lost else None
-        if since is not None and end - since >= plan.hold:
+        lost = [imbalance > plan.theta for imbalance in line.imbalance]
+        since = self._until_the_end(lost, self._balanced)
+        if since is not None:
             unit = self._figures["residual_imbalance"].definition.unit
-            level = written(line.imbalance[line.span(since, end)[-1]], unit)
+            level = written(line.imbalance[line.span(since, line.asked_until)[-1]], unit)
             evidence = f"balance was lost again at {line.moment(since)}: the {plan.imbalance} is {level} at the end"
             return question.answer(f"until {line.moment(since)}", evidence, ok=False)
         return question.answer("it did", ok=True)
@@ -976,26 +977,30 @@ class _Judge:
         """Balance on hosts that are all hot isn't what anybody wants; the alert goes on there."""
         line, plan = self._line, self._plan
         question = _Question.expectation("relieved", f"no hot host still at or above {_percent(plan.hot)} at the end")
-        if self._figures["time_to_balance"].value is None or self._figures["time_to_balance"].censored:
+        if self._balanced is None:
             return question.answer("balance didn't come back", ok=True)
-        end = line.end if line.asked_less is None else line.asked_less
         for host in plan.hot_hosts:
-            levels, since = line.levels.get(host), None
-            for index in line.span(line.overload, end) if levels is not None else ():
-                hot = levels is not None and levels[index] >= plan.hot
-                since = (line.moments[index] if since is None else since) if hot else None
-            if since is not None and end - since >= plan.hold:
+            hot = [level >= plan.hot for level in line.levels.get(host, ())]
+            since = self._until_the_end(hot, line.overload) if hot else None
+            if since is not None:
                 evidence = f"{host} was at or above {_percent(plan.hot)} from {line.moment(since)} to the end"
                 return question.answer(f"{host} isn't", evidence, ok=False)
         return question.answer("none", ok=True)
 
+    def _until_the_end(self, held: Sequence[bool], begin: float) -> float | None:
+        """Since when something holds, at each of the moments, until less is asked for; None if for less than `hold`."""
+        line = self._line
+        index = run_at_end(held, line.span(begin, line.asked_until))
+        since = None if index is None else line.moments[index]
+        return since if since is not None and line.asked_until - since >= self._plan.hold else None
+
     def _no_harm(self) -> Check:
         question = _Question.expectation("no harm", "no slice dies of its move, and each comes to another host")
         if away := self._away:
-            names = _listed(sorted({move.slice for move in away}))
-            left = f"{names} had left by {self._line.moment(max(move.begin for move in away))}"
+            names = sorted({move.slice for move in away})
+            left = f"{_listed(names)} had left by {self._line.moment(max(move.begin for move in away))}"
             evidence = f"{left}, and did less than {_percent(LEAST_WORK)} of the work at the end of the watch"
-            return question.answer(f"{number_of(len({move.slice for move in away}), 'slice')} away", evidence, ok=False)
+            return question.answer(f"{number_of(len(names), 'slice')} away", evidence, ok=False)
         for found in self._troubles({Trouble.SLICE_DIED}):
             if (move := self._move_of(found)) is not None:
                 evidence = f"{move.slice} died at {self._line.moment(found.at)}, during its move from {move.source}"
